@@ -1,0 +1,125 @@
+"""tidoctor, the checkpoint doctor: inspect, diagnose and repair model checkpoints without torch.
+
+    import tidoctor
+
+    for finding in tidoctor.diagnose("path/to/checkpoint").findings:
+        print(finding.code, finding.message)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tidoctor.checkpoint import Checkpoint
+    from tidoctor.finding import Diagnosis
+    from tidoctor.repairs import Treatment
+    from tidoctor.rules import Rule
+
+__all__ = ["__version__", "diagnose", "explain", "open", "repair", "tie", "untie"]
+
+
+def open(source: str | Path) -> Checkpoint:
+    """The checkpoint at a path: config, index and headers; no tensor is read.
+
+    Raises Unreadable when nothing is there that could be examined.
+    """
+    from tidoctor.checkpoint import open_checkpoint
+    from tidoctor.source import open_source
+
+    return open_checkpoint(open_source(str(source)))
+
+
+def diagnose(
+    source: str | Path | Checkpoint,
+    *,
+    wanted: str | None = None,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    deep: bool = False,
+) -> Diagnosis:
+    """Apply the rules to a checkpoint.
+
+    `wanted` is the class, or a task such as `causal-lm`, that it must serve; `select` and `ignore`
+    are codes, names or families of rules; `deep` reads all values.
+    Raises Unreadable, or Usage for an unknown code or class.
+    """
+    from tidoctor import rules
+    from tidoctor.checkpoint import Checkpoint
+
+    checkpoint = source if isinstance(source, Checkpoint) else open(source)
+    return rules.diagnose(checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep)
+
+
+def repair(
+    source: str | Path,
+    dest: str | Path,
+    *,
+    wanted: str | None = None,
+    donor: str | Path | None = None,
+    accept: Sequence[str] = (),
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    partial: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Treatment:
+    """Write a repaired copy of a checkpoint, after the planned result was diagnosed.
+
+    Safe cures are applied; `accept` lists the codes of others that may be, and a `donor` is the
+    consent to take lost tensors from it. Nothing is written when an error would remain, unless
+    `partial`, nor when there is nothing to do. Raises Unreadable, Unwritable, Refused or Usage.
+    """
+    from tidoctor import repairs
+
+    return repairs.repair(
+        source, dest, wanted=wanted, donor=donor, accept=accept, select=select, ignore=ignore,
+        partial=partial, force=force, dry_run=dry_run, progress=progress,
+    )
+
+
+def untie(
+    source: str | Path,
+    dest: str | Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Treatment:
+    """Write a copy that stores the tied head explicitly.
+
+    Raises Refused where the head is not tied but lost, and what `repair` raises.
+    """
+    from tidoctor import repairs
+
+    return repairs.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
+
+
+def tie(
+    source: str | Path,
+    dest: str | Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Treatment:
+    """Write a copy without the head that equals the embedding byte for byte.
+
+    Raises Refused where they differ, and what `repair` raises.
+    """
+    from tidoctor import repairs
+
+    return repairs.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+
+
+def explain(code: str) -> Rule:
+    """The rule of a code or name, whose page says what it means. Raises Usage for an unknown one."""
+    from tidoctor import rules
+
+    return rules.find(code)

@@ -1,0 +1,98 @@
+"""The entry point: whatever happens, an exit code of the contract and no stray traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from types import FrameType
+
+from tidoctor import __version__
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:  # needs nothing that takes time to import
+        return _version()
+    with suppress(ValueError):  # outside the main thread there are no signals to take
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        code = _INTERRUPTED
+    return _flush(code)
+
+
+def _version() -> int:
+    try:
+        print(f"tidoctor {__version__}", flush=True)
+    except OSError:
+        return _flush(0)
+    return 0
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        from tidoctor.cli import run
+
+        return run(arguments)
+    except Exception as e:
+        return _fail(e, arguments)
+
+
+def _fail(error: Exception, arguments: Sequence[str]) -> int:
+    """Tell of an error that no command took care of."""
+    try:
+        from tidoctor.report import Format, page
+        from tidoctor.report.delivery import Delivery
+        from tidoctor.report.output import Output
+        from tidoctor.report.style import Style
+
+        format_ = Format.JSON if _wants_json(arguments) else Format.TEXT
+        return Delivery(page(format_, Style()), Output()).fail(error)
+    except Exception as e:
+        _complain(f"error: internal error: {type(e).__name__}: {e!r}")
+        return 3
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether JSON was asked for, as far as a wrong command line tells."""
+    given = [a.removeprefix("--format=") for a in arguments if a.startswith("--format=")]
+    given += [b for a, b in pairwise(arguments) if a == "--format"]
+    return (given or [os.environ.get("TIDOCTOR_FORMAT", "")])[-1] == "json"
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C, so that unfinished files are cleared away."""
+    raise KeyboardInterrupt
+
+
+def _complain(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+def _flush(code: int) -> int:
+    """The code, once nothing is left that could fail to be written at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            from tidoctor.report.output import silence
+
+            silence(stream)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What should be there: families of checkpoints and the tensors their classes expect."""

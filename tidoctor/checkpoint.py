@@ -1,0 +1,368 @@
+"""The patient: config, index and headers of one source as one immutable table of tensors.
+
+Each row of `Checkpoint.tensors` says: this name, dtype and shape are these bytes of this file at
+this source. Rules read the table, a plan derives another one from it, the writer makes it true.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from tidoctor.document import Document, parse as parse_document
+from tidoctor.errors import Unreadable
+from tidoctor.header import Entry, Header, parse as parse_header
+from tidoctor.names import natural_key
+from tidoctor.source import INDEX_SUFFIX, WEIGHT_SUFFIX, Source
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+CONFIG_CAP = 16_000_000  # bytes; the largest published config.json is far below 1 MB
+INDEX_CAP = 256_000_000  # bytes; the index of DeepSeek-V3 with 91,991 tensors has 8.9 MB
+
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})\.safetensors")
+_ADAPTER = re.compile(r"adapter_model(\.[^/]*)?\.safetensors|pytorch_lora_weights\.safetensors")
+_CHUNK = 1 << 20
+
+Entrance = Literal["single", "index", "shards", "other", "file", "adapter", "none"]
+"""How a loader gets in: one file, an index, numbered shards, another name, one chosen file."""
+
+
+class Span(NamedTuple):
+    """Bytes [begin, end) of a file at a source, counted from the start of the file."""
+
+    source: Source
+    file: str
+    begin: int
+    end: int
+
+
+class Tensor(NamedTuple):
+    """One row: a name, dtype and shape, the weight file it stands in and where its bytes are."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    span: Span
+
+    @property
+    def nbytes(self) -> int:
+        """Length in bytes."""
+        return self.span.end - self.span.begin
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """One weight file: its name and header, and the existing file that it is byte for byte.
+
+    `whole` is None for a file that a plan wants written.
+    """
+
+    name: str
+    header: Header
+    whole: tuple[Source, str] | None
+
+    @property
+    def shard(self) -> tuple[str, int, int] | None:
+        """(stem, number, total) when the name is that of a numbered shard."""
+        return shard_of(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`model.safetensors.index.json`: which file holds which tensor, as far as it can be read."""
+
+    file: str
+    document: Document
+    weight_map: Mapping[str, str]  # entries whose value is a plain file name inside the folder
+    refused: tuple[tuple[str, str], ...]  # (tensor, why) for every other entry
+    total_size: object = None  # as written, in bytes if it is a number
+    has_metadata: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it maps anything at all."""
+        return bool(self.weight_map)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything that is known of one checkpoint without reading its tensors."""
+
+    source: Source
+    files: Mapping[str, int]  # every file at the top level, with its size in bytes
+    folders: frozenset[str]
+    config: Document | None
+    index: Index | None
+    entrance: Entrance
+    weights: tuple[WeightFile, ...]  # what a loader reads, in the order it reads it
+    extras: tuple[WeightFile, ...]  # weight files that nobody is led to
+    tensors: Mapping[str, Tensor]  # the copy of each tensor that counts
+    shadows: tuple[Tensor, ...] = ()  # other copies in the files that are read
+    texts: Mapping[str, bytes] = field(default_factory=dict)  # files that a plan wants written so
+    left_out: frozenset[str] = frozenset()  # files that a plan does not keep
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The values of config.json; empty when it is absent, unreadable or no object."""
+        data = self.config.data if self.config else None
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors that count."""
+        return sum(t.nbytes for t in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements of all tensors that count."""
+        return sum(elements(t.shape) for t in self.tensors.values())
+
+    def rows(self, weight: WeightFile) -> list[Tensor]:
+        """The rows of one file that is read, in the order of its data."""
+        here = {t.name: t for t in self.shadows if t.file == weight.name}
+        return [
+            row if (row := self.tensors[e.name]).file == weight.name else here[e.name]
+            for e in weight.header.entries
+        ]
+
+    def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
+        """The bytes [begin, end) of a tensor, fewer when its file ends before."""
+        span = tensor.span
+        return span.source.read(span.file, span.begin + begin, min(span.begin + end, span.end))
+
+    def chunks(self, tensor: Tensor, size: int = _CHUNK) -> Iterator[bytes]:
+        """The bytes of a tensor in pieces of at most `size` bytes."""
+        for begin in range(0, tensor.nbytes, size):
+            yield self.read(tensor, begin, begin + size)
+
+    def same_bytes(self, a: Tensor, b: Tensor) -> bool:
+        """Whether two tensors hold equal bytes under equal dtype and shape; reads them in pieces."""
+        if (a.dtype, a.shape, a.nbytes) != (b.dtype, b.shape, b.nbytes):
+            return False
+        if a.span == b.span:
+            return True
+        return all(x == y for x, y in zip(self.chunks(a), self.chunks(b), strict=True))
+
+
+def elements(shape: tuple[int, ...]) -> int:
+    """Number of elements of a shape."""
+    n = 1
+    for d in shape:
+        n *= d
+    return n
+
+
+def shard_of(file: str) -> tuple[str, int, int] | None:
+    """(stem, number, total) of a name such as `model-00002-of-00005.safetensors`."""
+    m = _SHARD.fullmatch(file)
+    return (m["stem"], int(m["number"]), int(m["total"])) if m else None
+
+
+def is_adapter_file(file: str) -> bool:
+    """Whether a weight file holds a LoRA adapter, by the names that peft and diffusers give."""
+    return bool(_ADAPTER.fullmatch(file))
+
+
+def open_checkpoint(source: Source) -> Checkpoint:
+    """Read config, index and headers of a source.
+
+    Raises Unreadable when there is no safetensors file to examine.
+    """
+    files = source.files()
+    config = _document(source, files, CONFIG, CONFIG_CAP)
+    index = _index(source, files, _index_name(source, files, config))
+    weight_names = sorted((f for f in files if f.endswith(WEIGHT_SUFFIX)), key=natural_key)
+    if source.kind == "file":
+        weight_names = [f for f in weight_names if f == source.chosen]
+    if index:
+        weight_names += sorted({f for f in index.weight_map.values() if f not in files})
+    headers = {f: h for f in weight_names if (h := _header(source, f)) is not None}
+    if not headers and not index:
+        raise _nothing_here(source, files)
+    weights = {f: WeightFile(f, h, (source, f)) for f, h in headers.items()}
+    entrance, read = _entrance(source, weights, index, config)
+    tensors, shadows = _count(source, [weights[f] for f in read], index)
+    return Checkpoint(
+        source=source,
+        files=files,
+        folders=source.folders(),
+        config=config,
+        index=index,
+        entrance=entrance,
+        weights=tuple(weights[f] for f in read),
+        extras=tuple(w for f, w in weights.items() if f not in read),
+        tensors=tensors,
+        shadows=shadows,
+    )
+
+
+def _nothing_here(source: Source, files: Mapping[str, int]) -> Unreadable:
+    pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    if pickles:
+        return Unreadable(
+            source.name, f"holds no safetensors file, only pickles ({pickles[0]})",
+            "tidoctor never opens pickles; convert them to safetensors first",
+        )
+    if "model_index.json" in files:
+        return Unreadable(
+            source.name, "is a diffusers pipeline", "point at one of its components, e.g. unet/"
+        )
+    ggufs = [f for f in files if f.endswith(".gguf")]
+    if ggufs:
+        return Unreadable(source.name, f"holds GGUF ({ggufs[0]}), not safetensors")
+    return Unreadable(source.name, "holds no safetensors file", "check the path")
+
+
+def _document(source: Source, files: Mapping[str, int], name: str, cap: int) -> Document | None:
+    size = files.get(name)
+    if size is None:
+        return None
+    return parse_document(source.read(name, 0, min(size, cap + 1)), max_bytes=cap)
+
+
+def _index_name(source: Source, files: Mapping[str, int], config: Document | None) -> str | None:
+    if source.kind == "file":
+        return None
+    if source.chosen:
+        return source.chosen
+    named = _named_weights(config)
+    if named.endswith(INDEX_SUFFIX) and named in files:
+        return named
+    if INDEX in files:
+        return INDEX
+    others = sorted(f for f in files if f.endswith(INDEX_SUFFIX))
+    # A variant such as model.fp16.safetensors.index.json is read only by who asks for it.
+    return others[0] if len(others) == 1 and SINGLE not in files else None
+
+
+def _named_weights(config: Document | None) -> str:
+    """The weight or index file that the config itself names, as transformers 4.52 and later allow."""
+    data = config.data if config else None
+    named = data.get("transformers_weights") if isinstance(data, dict) else None
+    return named if isinstance(named, str) else ""
+
+
+def _index(source: Source, files: Mapping[str, int], name: str | None) -> Index | None:
+    document = _document(source, files, name, INDEX_CAP) if name else None
+    return read_index(source, name, document) if name and document else None
+
+
+def read_index(source: Source, name: str, document: Document) -> Index:
+    """The index that a document is, with every file name in it checked against the source."""
+    data = document.data if isinstance(document.data, dict) else {}
+    metadata = data.get("metadata")
+    raw = data.get("weight_map")
+    weight_map: dict[str, str] = {}
+    refused: list[tuple[str, str]] = []
+    checked: dict[str, str] = {}
+    for tensor, file in (raw if isinstance(raw, dict) else {}).items():
+        if not isinstance(file, str):
+            refused.append((tensor, "its value is not a file name"))
+            continue
+        if file not in checked:
+            checked[file] = _refusal(source, file)
+        if checked[file]:
+            refused.append((tensor, checked[file]))
+        else:
+            weight_map[tensor] = file
+    return Index(
+        file=name,
+        document=document,
+        weight_map=weight_map,
+        refused=tuple(refused),
+        total_size=metadata.get("total_size") if isinstance(metadata, dict) else None,
+        has_metadata=isinstance(metadata, dict),
+    )
+
+
+def _refusal(source: Source, file: str) -> str:
+    """Why this file name of an index is not followed, empty when it is."""
+    parts = file.replace("\\", "/").split("/")
+    if not file or "\0" in file or file.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+        return "leads out of the folder"
+    try:
+        source.size(file)
+    except Unreadable:
+        return "leads out of the folder"
+    return ""
+
+
+def _header(source: Source, file: str) -> Header | None:
+    """The header of a weight file, None when there is no such file."""
+    size = source.size(file)
+    if size is None:
+        return None
+    return parse_header(lambda begin, end: source.read(file, begin, end), size)
+
+
+def _entrance(
+    source: Source,
+    weights: Mapping[str, WeightFile],
+    index: Index | None,
+    config: Document | None,
+) -> tuple[Entrance, list[str]]:
+    """How a loader gets in, and the files it then reads.
+
+    The order is that of transformers: a name in the config (from 4.52 on), `model.safetensors`,
+    the index. What follows is for the doctor's own view of folders that it would not open.
+    """
+    if source.kind == "file":
+        return "file", [f for f in weights if f == source.chosen]
+    named = _named_weights(config)
+    if named in weights:
+        return "single", [named]
+    mapped = set(index.weight_map.values()) if index else set()
+    listed = [f for f in weights if f in mapped]
+    alone = weights.get(SINGLE)
+    # A stub in place of model.safetensors is a finding; the tensors are looked for in the shards.
+    if alone and source.kind != "index" and (alone.header.entries or not listed):
+        return "single", [SINGLE]
+    if index and (listed or index.usable):
+        return "index", listed
+    shards = [f for f in weights if (s := shard_of(f)) and s[0] == "model"]
+    if shards:
+        return "shards", shards
+    models = [f for f in weights if not is_adapter_file(f) and not f.startswith("consolidated")]
+    if models:
+        same = shard_of(models[0])
+        first = [f for f in models if same and (shard_of(f) or ("",))[0] == same[0]]
+        return "other", first or models[:1]
+    vendor = [f for f in weights if f.startswith("consolidated")]
+    if vendor:
+        return "other", vendor
+    return ("adapter", sorted(weights)) if weights else ("none", [])
+
+
+def _count(
+    source: Source, read: list[WeightFile], index: Index | None
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """Which copy of each tensor counts, and the others.
+
+    The one that the index names, else the one read last, as in transformers.
+    """
+    tensors: dict[str, Tensor] = {}
+    shadows: list[Tensor] = []
+    mapped = index.weight_map if index else {}
+    for weight in read:
+        file, start = weight.name, weight.header.data_start
+        for entry in weight.header.entries:
+            row = _row(source, file, start, entry)
+            other = tensors.get(entry.name)
+            if other is None:
+                tensors[entry.name] = row
+            elif mapped.get(entry.name) == other.file:
+                shadows.append(row)
+            else:
+                shadows.append(other)
+                tensors[entry.name] = row
+    return tensors, tuple(shadows)
+
+
+def _row(source: Source, file: str, start: int, entry: Entry) -> Tensor:
+    name, dtype, shape, begin, end = entry
+    return Tensor(name, dtype, shape, file, Span(source, file, start + begin, start + end))

@@ -1,0 +1,450 @@
+"""The command line: arguments → one call of the library → report → exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import tidoctor
+from tidoctor.errors import Usage
+from tidoctor.report import Format
+from tidoctor.report.style import When
+from tidoctor.report.verdict import Exit, FailOn, of_diagnosis, of_treatment
+
+if TYPE_CHECKING:
+    from tidoctor.checkpoint import Checkpoint, Tensor
+    from tidoctor.repairs import Progress, Treatment
+    from tidoctor.report import Page
+    from tidoctor.report.delivery import Delivery, Told
+
+_EXIT_CODES = """
+\b
+Exit codes:
+  0    nothing at or above --fail-on; written and re-diagnosed clean
+  1    findings; an error remains or would remain; the request was refused
+  2    wrong command line
+  3    not examined: unreadable, missing, no checkpoint there, internal error
+  130  interrupted
+With several sources the worst wins: 3 over 1 over 0.
+"""
+
+
+def _epilog(*examples: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples) + "\n" + _EXIT_CODES
+
+
+_ENVIRONMENT = """
+\b
+Environment:
+  TIDOCTOR_FORMAT        the format where --format is not given
+  TIDOCTOR_DEBUG=1       show the traceback of an error
+  NO_COLOR, FORCE_COLOR  colour never, always, where --color is not given
+  COLUMNS                width of help pages
+"""
+
+app = typer.Typer(
+    name="tidoctor",
+    rich_markup_mode=None,  # plain help, the same everywhere: with rich, CI logs get ANSI codes
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog=_epilog(
+        "tidoctor diagnose ./my-model",
+        "tidoctor repair ./my-model ./healed --donor ./base-model",
+        "tidoctor explain H02",
+    )
+    + _ENVIRONMENT,
+)
+
+
+class Plain(StrEnum):
+    """The formats of commands that yield no findings."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Full(StrEnum):
+    """The formats of commands that yield findings."""
+
+    TEXT = "text"
+    CONCISE = "concise"
+    JSON = "json"
+
+
+_SOURCE = "A checkpoint: its folder, a .safetensors file or a .safetensors.index.json."
+
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help=_SOURCE)]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)]
+Dest = Annotated[
+    Path, typer.Argument(metavar="DEST", help="The folder to write; SOURCE is never touched.")
+]
+Wanted = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="CLASS",
+        help="The class, or a task such as causal-lm, that the checkpoint must serve. "
+        "Without it, the class in config.json.",
+    ),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select", metavar="CODES",
+        help="Only these rules: codes, names or families, such as H02, head-lost or H. "
+        "Repeatable, comma separated.",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="CODES", help="Not these rules. Repeatable, comma separated."),
+]
+Fail = Annotated[FailOn, typer.Option("--fail-on", help="The lowest severity that makes exit 1.")]
+PlainFormat = Annotated[Plain | None, typer.Option("--format", help="How to tell it.")]
+FullFormat = Annotated[
+    Full | None,
+    typer.Option("--format", help="How to tell it; concise is one line per finding."),
+]
+ToFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write the report to a file, all or nothing."
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", "-n", help="Show plan, cost and predicted diagnosis; write nothing."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace DEST if it exists, atomically.")]
+Color = Annotated[When, typer.Option("--color", help="Whether to colour text.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="The report only: no progress, no hints.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidoctor {tidoctor.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """The checkpoint doctor: inspect, diagnose and repair model checkpoints without torch."""
+    if context.invoked_subcommand is None:
+        raise Usage("tidoctor", "missing command", "see tidoctor --help")
+
+
+@app.command(
+    epilog=_epilog(
+        "tidoctor inspect ./my-model",
+        "tidoctor inspect ./my-model --all --match '*.q_proj.weight' --format json",
+    )
+)
+def inspect(
+    sources: Sources,
+    match: Annotated[
+        list[str] | None,
+        typer.Option("--match", metavar="GLOB", help="Only tensors whose names match. Repeatable."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="One row for each tensor.")] = False,
+    format: PlainFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """List the tensors, a row for all layers alike. Reads headers only."""
+    told = _delivery(format, Plain, output, color, quiet, several=len(sources) > 1)
+
+    def examine(source: str) -> Told:
+        checkpoint = tidoctor.open(source)
+        chosen = _matching(checkpoint, match)
+        code = Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
+        return told.page.inspection(checkpoint, chosen, every=every), code
+
+    return told.each(sources, examine)
+
+
+@app.command(
+    epilog=_epilog(
+        "tidoctor diagnose ./my-model",
+        "tidoctor diagnose ./my-model --as causal-lm --deep",
+        "tidoctor diagnose checkpoints/* --format concise --fail-on warning",
+    )
+)
+def diagnose(
+    sources: Sources,
+    wanted: Wanted = None,
+    select: Select = None,
+    ignore: Ignore = None,
+    fail_on: Fail = FailOn.ERROR,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read all values, not headers only.")
+    ] = False,
+    format: FullFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """Say what is wrong, on what evidence, and what cures it."""
+    told = _delivery(format, Full, output, color, quiet, several=len(sources) > 1)
+    rules = {"select": _codes(select), "ignore": _codes(ignore)}
+
+    def examine(source: str) -> Told:
+        checkpoint = tidoctor.open(source)
+        found = tidoctor.diagnose(checkpoint, wanted=wanted, deep=deep, **rules)
+        return told.page.diagnosis(checkpoint, found), of_diagnosis(found, fail_on)
+
+    return told.each(sources, examine)
+
+
+@app.command(
+    epilog=_epilog(
+        "tidoctor repair ./my-model ./healed --dry-run",
+        "tidoctor repair ./my-model ./healed --as causal-lm --donor ./base-model",
+        "tidoctor repair ./my-model ./healed --accept H05",
+    )
+)
+def repair(
+    source: Source,
+    dest: Dest,
+    wanted: Wanted = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(
+            "--donor", metavar="SOURCE",
+            help="A checkpoint from which lost tensors may be taken: the consent to do so.",
+        ),
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept", metavar="CODES",
+            help="Consent to the cures of these findings, which are not marked safe. "
+            "Repeatable, comma separated.",
+        ),
+    ] = None,
+    select: Select = None,
+    ignore: Ignore = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Write although an error would remain.")
+    ] = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    fail_on: Fail = FailOn.ERROR,
+    format: FullFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """Write a repaired copy: plan, predict, write, verify.
+
+    Cures marked safe are applied; others need --donor or --accept. Nothing is written when there
+    is nothing to do, or when an error would remain.
+    """
+    told = _delivery(format, Full, output, color, quiet)
+
+    def operate(progress: Progress) -> Treatment:
+        return tidoctor.repair(
+            source, dest, wanted=wanted, donor=donor, accept=_codes(accept),
+            select=_codes(select), ignore=_codes(ignore), partial=partial, force=force,
+            dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+
+    return _treat(told, source, operate, dry_run=dry_run, fail_on=fail_on)
+
+
+@app.command(epilog=_epilog("tidoctor untie ./my-model ./untied"))
+def untie(
+    source: Source,
+    dest: Dest,
+    force: Force = False,
+    dry_run: DryRun = False,
+    format: PlainFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """Write a copy that stores the tied head explicitly.
+
+    For loaders that ask for lm_head.weight although the embedding serves as head.
+    """
+    told = _delivery(format, Plain, output, color, quiet)
+
+    def operate(progress: Progress) -> Treatment:
+        return tidoctor.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
+
+    return _treat(told, source, operate, dry_run=dry_run)
+
+
+@app.command(epilog=_epilog("tidoctor tie ./my-model ./tied"))
+def tie(
+    source: Source,
+    dest: Dest,
+    force: Force = False,
+    dry_run: DryRun = False,
+    format: PlainFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """Write a copy without the head that equals the embedding.
+
+    Refused unless they are equal byte for byte.
+    """
+    told = _delivery(format, Plain, output, color, quiet)
+
+    def operate(progress: Progress) -> Treatment:
+        return tidoctor.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+
+    return _treat(told, source, operate, dry_run=dry_run)
+
+
+@app.command(
+    epilog=_epilog(
+        "tidoctor explain",
+        "tidoctor explain head-lost",
+        "tidoctor explain 'Error: cannot find tensor lm_head.weight'",
+    )
+)
+def explain(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="QUESTION", help="A rule's code or name, or a loader's error message."
+        ),
+    ] = None,
+    format: PlainFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """List the rules, explain one, or interpret an error message."""
+    told = _delivery(format, Plain, output, color, quiet)
+    return told.once(lambda: _explanation(told.page, " ".join(words or ()).strip()))
+
+
+@app.command(epilog=_epilog("tidoctor demo", "tidoctor demo ./clinic"))
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where to write the checkpoints, kept afterwards."),
+    ] = None,
+) -> int:
+    """Write tiny sick checkpoints; diagnose and repair each."""
+    from tidoctor import demo
+    from tidoctor.report.output import Output
+
+    out = Output()
+    return demo.run(directory, lambda line: out.write(f"{line}\n"))
+
+
+# --- from arguments to what the commands need ----------------------------------------------------
+
+
+def _delivery(
+    given: Plain | Full | None,
+    offered: type[Plain] | type[Full],
+    output: Path | None,
+    color: When,
+    quiet: bool,
+    *,
+    several: bool = False,
+) -> Delivery:
+    from tidoctor.report import page
+    from tidoctor.report.delivery import Delivery
+    from tidoctor.report.output import Output
+    from tidoctor.report.style import style_for
+
+    out = Output(output)
+    style = style_for(color, out.stream)
+    return Delivery(page(_format(given, offered), style, several=several), out, quiet=quiet)
+
+
+def _format(given: Plain | Full | None, offered: Iterable[Plain | Full]) -> Format:
+    """The format asked for, else the one of the environment where the command offers it."""
+    if given is not None:
+        return Format(given.value)
+    wish = os.environ.get("TIDOCTOR_FORMAT") or Format.TEXT.value
+    known = [f.value for f in Format]
+    if wish not in known:
+        raise Usage("TIDOCTOR_FORMAT", f"unknown format {wish!r}", f"one of {', '.join(known)}")
+    return Format(wish) if wish in [f.value for f in offered] else Format.TEXT
+
+
+def _codes(given: Sequence[str] | None) -> list[str]:
+    """`["H02,C", "head-lost"]` → `["H02", "C", "head-lost"]`."""
+    return [code for text in given or () for part in text.split(",") if (code := part.strip())]
+
+
+def _matching(checkpoint: Checkpoint, globs: Sequence[str] | None) -> list[Tensor]:
+    rows = checkpoint.tensors.values()
+    return [t for t in rows if not globs or any(fnmatchcase(t.name, glob) for glob in globs)]
+
+
+def _treat(
+    told: Delivery,
+    source: str,
+    operate: Callable[[Progress], Treatment],
+    *,
+    dry_run: bool,
+    fail_on: FailOn = FailOn.ERROR,
+) -> int:
+    from tidoctor import writer
+    from tidoctor.report.progress import Progress as Line
+
+    def examine(_: str) -> Told:
+        with Line(quiet=told.quiet) as line:
+            done = operate(line)
+        cost = writer.cost(done.planned) if done.plan else None
+        code = of_treatment(done, fail_on)
+        return told.page.treatment(done, cost, dry_run=dry_run, exit_code=code), code
+
+    return told.each([source], examine)
+
+
+_CODE = re.compile(r"[A-Za-z][0-9]{0,3}|[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def _explanation(page: Page, query: str) -> Told:
+    from tidoctor import rules
+
+    if not query:
+        return page.rules(rules.RULES), Exit.CLEAN
+    try:
+        return page.rules([rules.find(query)], query), Exit.CLEAN
+    except Usage:
+        likely = rules.symptoms(query)
+        if not likely and _CODE.fullmatch(query):
+            raise
+        return page.symptoms(query, likely), Exit.CLEAN if likely else Exit.FINDINGS
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line; its exit code. Raises Usage when it is wrong."""
+    try:
+        code = app(args=list(arguments), prog_name="tidoctor", standalone_mode=False)
+    except typer.TyperException as e:
+        context = getattr(e, "ctx", None)
+        command = context.command_path if context else "tidoctor"
+        raise Usage(command, e.format_message().rstrip("."), f"see {command} --help") from e
+    except typer.Abort as e:
+        raise KeyboardInterrupt from e
+    if code == Exit.INTERRUPTED:
+        raise KeyboardInterrupt
+    return int(code or 0)

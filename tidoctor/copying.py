@@ -1,0 +1,324 @@
+"""Bytes from file to file without holding them, and proof that they arrived.
+
+A whole file is cloned where the file system shares extents; else ranges move inside the kernel, and
+only where it cannot do that through one reused buffer. What arrived is compared byte for byte, so
+nothing here has to be trusted, neither copy offload nor the map of a sparse file's holes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from tidoctor.checkpoint import Span
+from tidoctor.errors import Unreadable
+from tidoctor.names import printable
+from tidoctor.source import Source, reason
+from tidoctor.source.folder import Folder
+
+STEP = 64 << 20  # bytes per kernel call: long enough for full speed, short enough for Ctrl-C
+BUFFER = 8 << 20  # bytes held at most when the kernel cannot copy, or asked of a distant source
+PIECE = 256 << 10  # bytes compared at once; both sides then stay in the processor's cache
+
+UNSUPPORTED = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP,
+     errno.ENOTTY}
+)  # fmt: skip
+"""How systems and file systems say that they lack an operation: another way is tried then."""
+
+_FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int); Python knows the name from 3.12 on
+
+
+class _Identity(NamedTuple):
+    """What changes when a file is replaced or written to."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Identity:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Origin:
+    """One existing file, open for reading: a local one by its handle, another by its source."""
+
+    def __init__(self, source: Source, file: str) -> None:
+        self.source = source
+        self.file = file
+        self.where = printable(f"{source.name}: {file}")
+        self.handle: FileIO | None = None
+        self.path: Path | None = None
+        self.sparse = False
+        self._ahead = (0, b"")  # where the piece last fetched begins, and that piece
+        if isinstance(source, Folder):
+            self._open(source.locate(file))
+        elif (size := source.size(file)) is None:
+            raise Unreadable(self.where, "is no longer there")
+        else:
+            self.identity = _Identity(0, 0, size, 0)
+
+    def _open(self, path: Path) -> None:
+        # O_NONBLOCK: opening a named pipe must not wait for a writer.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            self.handle = FileIO(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb")
+            status = os.fstat(self.handle.fileno())
+        except OSError as e:
+            raise Unreadable(self.where, f"cannot be opened ({reason(e)})") from e
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise Unreadable(self.where, "is not a regular file")
+        self.path = path
+        self.identity = _Identity.of(status)
+        self.sparse = getattr(status, "st_blocks", status.st_size) * 512 < status.st_size
+
+    def close(self) -> None:
+        """Close the handle, if there is one."""
+        if self.handle is not None:
+            self.handle.close()
+
+    def fill(self, begin: int, view: memoryview, end: int) -> None:
+        """Fill the view from byte `begin` on; nothing from byte `end` on will be asked for next.
+
+        Raises Unreadable when the file ends before.
+        """
+        done = 0
+        while done < len(view):
+            n = self._some(begin + done, view[done:], end)
+            if not n:
+                raise self.shorter(end)
+            done += n
+
+    def _some(self, begin: int, view: memoryview, end: int) -> int:
+        if self.handle is not None:
+            try:
+                self.handle.seek(begin)
+                return self.handle.readinto(view) or 0
+            except OSError as e:
+                raise Unreadable(self.where, f"cannot be read ({reason(e)})") from e
+        start, data = self._ahead
+        if not start <= begin < start + len(data):
+            start, data = begin, self.source.read(self.file, begin, min(begin + BUFFER, end))
+            self._ahead = (start, data)
+        part = data[begin - start : begin - start + len(view)]
+        view[: len(part)] = part
+        return len(part)
+
+    def shorter(self, end: int) -> Unreadable:
+        """The exception for a file that ends before byte `end`."""
+        return Unreadable(
+            self.where, f"ends before byte {end:,}, although its header promises those bytes",
+            "fetch the file again",
+        )
+
+    def changed(self) -> Unreadable:
+        """The exception for a file that someone else writes to."""
+        return Unreadable(
+            self.where, "changed while it was being copied",
+            "wait until nothing writes to it any more, and try again",
+        )
+
+    def parts(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """The ranges within [begin, end) that are not holes; the whole range if that is unknown."""
+        if not self.sparse or self.handle is None or not hasattr(os, "SEEK_DATA"):
+            yield begin, end
+            return
+        while begin < end:
+            try:
+                begin = os.lseek(self.handle.fileno(), begin, os.SEEK_DATA)
+                stop = os.lseek(self.handle.fileno(), begin, os.SEEK_HOLE)
+            except OSError as e:
+                if e.errno == errno.ENXIO:  # no data from here to the end of the file
+                    return
+                stop = end
+            if begin < end:
+                yield begin, min(stop, end)
+            begin = stop
+
+
+class Origins:
+    """The files that bytes come from, opened one at a time, and proof that they stayed the same."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Source, str], tuple[Path | None, _Identity]] = {}
+        self._current: Origin | None = None
+
+    def __enter__(self) -> Origins:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._current is not None:
+            self._current.close()
+            self._current = None
+
+    def open(self, span: Span) -> Origin:
+        """The file that a span lies in, the same file as the first time.
+
+        Raises Unreadable when it cannot be opened, has changed, or ends before the span does.
+        """
+        now = self._current
+        if now is None or now.source is not span.source or now.file != span.file:
+            self._close()
+            now = self._current = Origin(span.source, span.file)
+            first = self._seen.setdefault((span.source, span.file), (now.path, now.identity))
+            if first != (now.path, now.identity):
+                raise now.changed()
+        if span.end > now.identity.size:
+            raise now.shorter(span.end)
+        return now
+
+    def confirm(self) -> None:
+        """Raise Unreadable when one of the files is not what it was when first opened."""
+        for (source, file), first in self._seen.items():
+            origin = Origin(source, file)
+            origin.close()
+            if first != (origin.path, origin.identity):
+                raise origin.changed()
+
+
+def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The same bytes in the same order, with neighbouring ranges made one and empty ones gone."""
+    runs: list[Span] = []
+    for span in spans:
+        last = runs[-1] if runs else None
+        if span.begin == span.end:
+            continue
+        if last and last[:2] == span[:2] and last.end == span.begin:
+            runs[-1] = last._replace(end=span.end)
+        else:
+            runs.append(span)
+    return tuple(runs)
+
+
+def clone(origin: int, target: int) -> bool:
+    """Let the open file `target` share all extents of `origin`; False where that is impossible."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    try:
+        fcntl.ioctl(target, getattr(fcntl, "FICLONE", _FICLONE), origin)
+    except OSError as e:
+        if e.errno in UNSUPPORTED:
+            return False
+        raise
+    return True
+
+
+class Mover:
+    """Moves spans into new files and compares them there, through buffers of its own.
+
+    `moved` is called with the number of bytes after every step, `shared` counts the bytes that were
+    cloned. OSError comes from the written side only; the read side raises Unreadable.
+    """
+
+    def __init__(self, origins: Origins, moved: Callable[[int], None]) -> None:
+        self.moved = moved
+        self.shared = 0
+        self._origins = origins
+        self._buffer = bytearray()
+        self._pair = (bytearray(PIECE), bytearray(PIECE))
+
+    def whole(self, span: Span, target: int) -> None:
+        """Make the new file `target` a copy of the file that the span covers."""
+        origin = self._origins.open(span)
+        if span.end != origin.identity.size:
+            raise origin.changed()
+        if origin.handle is not None and clone(origin.handle.fileno(), target):
+            self.shared += span.end
+            self.moved(span.end)
+        else:
+            self.copy(span, target, 0)
+
+    def copy(self, span: Span, target: int, at: int) -> None:
+        """Put the bytes of a span at byte `at` of an open file; holes of a new file stay holes."""
+        origin = self._origins.open(span)
+        shift = at - span.begin
+        done = span.begin
+        for begin, end in origin.parts(span.begin, span.end):
+            self.moved(begin - done)
+            done = self._in_kernel(origin, begin, end, target, shift)
+            if done < end:
+                self._through_buffer(origin, done, end, target, shift)
+            done = end
+        self.moved(span.end - done)
+
+    def _in_kernel(self, origin: Origin, begin: int, end: int, target: int, shift: int) -> int:
+        """Copy as much as the kernel is willing to; the byte at which it stopped."""
+        if origin.handle is None or not hasattr(os, "copy_file_range"):
+            return begin
+        handle = origin.handle.fileno()
+        while begin < end:
+            count = min(end - begin, STEP)
+            try:
+                n = os.copy_file_range(handle, target, count, begin, begin + shift)
+            except OSError as e:
+                if e.errno in UNSUPPORTED:
+                    return begin
+                raise
+            if not n:  # the end of the file, or a file system that cannot: reading will tell
+                return begin
+            begin += n
+            self.moved(n)
+        return begin
+
+    def _through_buffer(
+        self, origin: Origin, begin: int, end: int, target: int, shift: int
+    ) -> None:
+        self._buffer = self._buffer or bytearray(BUFFER)
+        os.lseek(target, begin + shift, os.SEEK_SET)
+        while begin < end:
+            with memoryview(self._buffer)[: min(end - begin, BUFFER)] as view:
+                origin.fill(begin, view, end)
+                put(target, view)
+                begin += len(view)
+                self.moved(len(view))
+
+    def differs(self, span: Span, written: FileIO, at: int) -> bool:
+        """Whether the file `written` holds other bytes than the span, from byte `at` on."""
+        origin = self._origins.open(span)
+        a, b = self._pair
+        written.seek(at)
+        for begin in range(span.begin, span.end, PIECE):
+            n = min(PIECE, span.end - begin)
+            with memoryview(a)[:n] as theirs, memoryview(b)[:n] as ours:
+                origin.fill(begin, theirs, span.end)
+                if not _filled(written, ours):
+                    return True
+            # Whole bytearrays are compared by memcmp; memoryviews would be eight times slower.
+            if (a != b) if n == PIECE else (a[:n] != b[:n]):
+                return True
+            self.moved(n)
+        return False
+
+
+def put(target: int, data: bytes | memoryview) -> None:
+    """Write all of `data` where the open file stands."""
+    with memoryview(data) as rest:
+        done = 0
+        while done < len(rest):
+            done += os.write(target, rest[done : done + BUFFER])
+
+
+def _filled(handle: FileIO, view: memoryview) -> bool:
+    """Whether the file had enough bytes for the view."""
+    done = 0
+    while done < len(view) and (n := handle.readinto(view[done:])):
+        done += n
+    return done == len(view)

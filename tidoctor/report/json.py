@@ -1,0 +1,222 @@
+"""One JSON object per line and source; the shapes are in `schemas/`.
+
+Only ASCII is written, so that any stream can carry any name; keys are always present, null for
+what is not known; the order is fixed, and nothing depends on clock, host or terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tidoctor import __version__
+from tidoctor.errors import TidoctorError
+from tidoctor.finding import Cure, Diagnosis, Finding, Severity
+from tidoctor.names import natural_key
+from tidoctor.report.plain import plain
+from tidoctor.report.verdict import word
+
+if TYPE_CHECKING:
+    from tidoctor.checkpoint import Checkpoint, Tensor
+    from tidoctor.repairs import Treatment
+    from tidoctor.rules import Rule, Symptom
+    from tidoctor.writer import Cost, Receipt
+
+Json = dict[str, object]
+
+
+class Objects:
+    """Each method returns one line."""
+
+    between = ""
+    errors_in_report = True
+
+    def inspection(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], *, every: bool) -> str:
+        """`tidoctor.inspection/1`: every tensor that was asked for, patterns or not."""
+        from tidoctor import rules
+
+        head = rules.absent_head(checkpoint)
+        defects = [
+            {
+                "file": w.name,
+                "kind": d.kind,
+                "tensor": d.entry,
+                "text": d.text,
+                "refused": d.refused,
+            }
+            for w in (*checkpoint.weights, *checkpoint.extras)
+            for d in w.header.defects
+        ]
+        return _line("inspection", {
+            "source": _source(checkpoint),
+            "bytes_read": checkpoint.source.bytes_read,
+            "tensors": [_tensor(t) for t in sorted(tensors, key=lambda t: natural_key(t.name))],
+            "shadows": [_tensor(t) for t in checkpoint.shadows],
+            "absent_head": {"name": head[0], "tied_to": head[1]} if head else None,
+            "unread_files": [w.name for w in checkpoint.extras],
+            "defects": defects,
+        })  # fmt: skip
+
+    def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
+        """`tidoctor.diagnosis/1`."""
+        summary = {**_summary(found), "bytes_read": checkpoint.source.bytes_read}
+        body = _diagnosis(found) | {"summary": summary}
+        return _line("diagnosis", {"source": _source(checkpoint), **body})
+
+    def treatment(
+        self, done: Treatment, cost: Cost | None, *, dry_run: bool, exit_code: int
+    ) -> str:
+        """`tidoctor.plan/1`, before and after writing."""
+        return _line("plan", {
+            "verb": done.verb,
+            "source": _source(done.before),
+            "dest": str(done.dest),
+            "dry_run": dry_run,
+            "diagnosis": _diagnosis(done.diagnosis),
+            "operations": list(done.plan.operations),
+            "declined": [{"code": d.finding.code, "reason": d.reason} for d in done.declined],
+            "cost": {
+                "copied": cost.copied if cost else 0,
+                "written": cost.written if cost else 0,
+                "total": cost.total if cost else 0,
+            },
+            "predicted": _diagnosis(done.predicted),
+            "written": _receipt(done.receipt) if done.receipt else None,
+            "result": _diagnosis(done.result) if done.result else None,
+            "reason": done.reason,
+            "exit_code": exit_code,
+        })  # fmt: skip
+
+    def rules(self, listed: Sequence[Rule], query: str | None = None) -> str:
+        """`tidoctor.rules/1`: all rules, or the one that was asked for."""
+        return _line("rules", {"query": query, "rules": _rules(listed), "symptoms": []})
+
+    def symptoms(self, message: str, likely: Sequence[Symptom]) -> str:
+        """`tidoctor.rules/1`: the rules that an error message points to, the likeliest first."""
+        from tidoctor import rules
+
+        known = {rule.code: rule for rule in rules.RULES}
+        codes = dict.fromkeys(code for symptom in likely for code in symptom.codes)
+        told = [
+            {"pattern": s.pattern, "codes": list(s.codes), "advice": s.advice} for s in likely
+        ]
+        named = [known[code] for code in codes if code in known]
+        return _line("rules", {"query": message, "rules": _rules(named), "symptoms": told})
+
+    def error(
+        self, error: TidoctorError, source: str | None, exit_code: int, *, hint: bool = True
+    ) -> str:
+        """`tidoctor.error/1`."""
+        return _line("error", {
+            "source": {"name": source} if source is not None else None,
+            "where": error.where,
+            "what": error.what,
+            "hint": error.hint,
+            "exit_code": int(exit_code),
+        })  # fmt: skip
+
+
+def _line(kind: str, body: Mapping[str, object]) -> str:
+    head = {"schema": f"tidoctor.{kind}/1", "tool": {"name": "tidoctor", "version": __version__}}
+    return json.dumps(plain(head | dict(body)), ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _source(checkpoint: Checkpoint) -> Json:
+    settings = checkpoint.settings
+    found = settings.get("architectures")
+    classes = found if isinstance(found, list) else []
+    kind = settings.get("model_type")
+    return {
+        "kind": checkpoint.source.kind,
+        "name": checkpoint.source.name,
+        "revision": None,  # of a repository; local sources have none
+        "files": len(checkpoint.weights),
+        "tensors": len(checkpoint.tensors),
+        # What hostile shapes multiply to is no number that a reader of JSON could use.
+        "parameters": count if (count := checkpoint.parameters).bit_length() <= 64 else None,
+        "bytes": checkpoint.nbytes,
+        "architectures": [c for c in classes if isinstance(c, str)],
+        "model_type": kind if isinstance(kind, str) else None,
+    }
+
+
+def _tensor(tensor: Tensor) -> Json:
+    return {
+        "name": tensor.name,
+        "file": tensor.file,
+        "dtype": tensor.dtype,
+        "shape": tensor.shape,
+        "begin": tensor.span.begin,
+        "end": tensor.span.end,
+    }
+
+
+def _diagnosis(found: Diagnosis) -> Json:
+    return {
+        "summary": _summary(found),
+        "findings": [_finding(f) for f in found.findings],
+        "loaders": [],
+        "not_run": [{"code": one.code, "reason": one.reason} for one in found.not_run],
+    }
+
+
+def _summary(found: Diagnosis) -> Json:
+    return {
+        "verdict": word(found),
+        "error": found.count(Severity.ERROR),
+        "warning": found.count(Severity.WARNING),
+        "note": found.count(Severity.NOTE),
+        "waived": 0,
+        "rules": {
+            "ran": len(found.ran),
+            "not_applicable": len(found.not_applicable),
+            "not_run": len(found.not_run),
+        },
+    }
+
+
+def _finding(one: Finding) -> Json:
+    place = one.location
+    return {
+        "code": one.code,
+        "name": one.name,
+        "severity": str(one.severity),
+        "certainty": str(one.certainty),
+        "message": one.message,
+        "location": {"file": place.file, "line": place.line} if place else None,
+        "tensors": one.tensors,
+        "evidence": [{"where": e.where, "fact": e.fact, "value": e.value} for e in one.evidence],
+        "includes": one.includes,
+        "cure": _cure(one.cure) if one.cure else None,
+        "caution": one.caution or None,
+        "not": one.not_ or None,
+        "fingerprint": one.fingerprint,
+    }
+
+
+def _cure(cure: Cure) -> Json:
+    return {
+        "kind": str(cure.kind),
+        "summary": cure.summary,
+        "needs": cure.needs,
+        "operations": cure.operations,
+        "command": cure.command,
+    }
+
+
+def _receipt(receipt: Receipt) -> Json:
+    return {
+        "files": list(receipt.files),
+        "bytes": receipt.copied + receipt.written,
+        "shared": receipt.shared,
+        "verified": receipt.verified,
+        "left_out": list(receipt.left_out),
+    }
+
+
+def _rules(listed: Iterable[Rule]) -> list[Json]:
+    return [
+        {"code": r.code, "name": r.name, "title": r.title, "page": r.page, "deep": r.needs_deep}
+        for r in listed
+    ]

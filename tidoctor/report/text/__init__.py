@@ -1,0 +1,72 @@
+"""Reports for people: no boxes, two-space indent, only what is wrong, the summary last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from tidoctor.errors import TidoctorError
+from tidoctor.names import printable
+from tidoctor.report.style import Style
+
+if TYPE_CHECKING:
+    from tidoctor.checkpoint import Checkpoint, Tensor
+    from tidoctor.finding import Diagnosis
+    from tidoctor.repairs import Treatment
+    from tidoctor.rules import Rule, Symptom
+    from tidoctor.writer import Cost
+
+
+class Text:
+    """Each method returns a whole report that ends with a line end. `between` parts two of them."""
+
+    between = "\n"
+    errors_in_report = False
+
+    def __init__(self, style: Style, *, several: bool = False) -> None:
+        self.style = style
+        self.several = several
+
+    def inspection(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], *, every: bool) -> str:
+        """The tensors that were asked for, one row for each with `every`."""
+        from tidoctor.report.text.inspection import inspection
+
+        return ended(inspection(checkpoint, tensors, self.style, every=every))
+
+    def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
+        """The findings, and a line that sums up."""
+        from tidoctor.report.text.diagnosis import diagnosis
+
+        return ended(diagnosis(checkpoint, found, self.style))
+
+    def treatment(
+        self, done: Treatment, cost: Cost | None, *, dry_run: bool, exit_code: int
+    ) -> str:
+        """The plan and what became of it."""
+        from tidoctor.report.text.treatment import treatment
+
+        return ended(treatment(done, cost, self.style))
+
+    def rules(self, listed: Sequence[Rule], query: str | None = None) -> str:
+        """The catalogue, or the page of the one rule that was asked for."""
+        from tidoctor.report.text.rules import catalogue, page
+
+        return ended(page(listed[0], self.style) if query else catalogue(listed, self.style))
+
+    def symptoms(self, message: str, likely: Sequence[Symptom]) -> str:
+        """What an error message points to."""
+        from tidoctor.report.text.rules import symptoms
+
+        return ended(symptoms(message, likely, self.style))
+
+    def error(
+        self, error: TidoctorError, source: str | None, exit_code: int, *, hint: bool = True
+    ) -> str:
+        """What went wrong, on one line."""
+        told = TidoctorError(error.where, error.what, error.hint if hint else "")
+        return ended([self.style.paint("error", "error") + f": {printable(str(told))}"])
+
+
+def ended(lines: Iterable[str]) -> str:
+    """The lines with an end each."""
+    return "".join(f"{line}\n" for line in lines)

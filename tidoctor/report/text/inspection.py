@@ -1,0 +1,115 @@
+"""Tensors as a table, repeated layers collapsed into one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tidoctor import rules
+from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.names import collapse, natural_key, printable
+from tidoctor.report import units
+from tidoctor.report.style import Style
+from tidoctor.report.text.layout import table
+from tidoctor.report.text.subject import classes, extent, subject
+
+Row = tuple[str, list[Tensor]]
+"""A name or pattern and the tensors it stands for."""
+
+
+def inspection(
+    checkpoint: Checkpoint, tensors: Sequence[Tensor], style: Style, *, every: bool
+) -> list[str]:
+    """The tensors of a checkpoint that were asked for; one row for each with `every`."""
+    shown = [(t.name, [t]) for t in _ordered(tensors)] if every else rows(tensors)
+    dtypes = _dtypes(checkpoint.tensors.values())
+    parts = [
+        classes(checkpoint), f"{units.count(checkpoint.parameters)} parameters",
+        extent(checkpoint), ", ".join(map(printable, dtypes)),
+    ]
+    lines = [subject(checkpoint.source.name, [p for p in parts if p], style), ""]
+    body = _body(shown, several=len(dtypes) > 1)
+    if body:
+        body += _absent_head(checkpoint, tensors)
+        head = ("tensor", "count", "dtype", "shape", "size")
+        titles = head if len(dtypes) > 1 else tuple(h for h in head if h != "dtype")
+        right = frozenset(i for i, title in enumerate(titles) if title not in ("tensor", "dtype"))
+        lines += [*table([titles, *body], right, style), ""]
+    return [*lines, *_defects(checkpoint, style), _summary(checkpoint, tensors, shown, every)]
+
+
+def rows(tensors: Iterable[Tensor]) -> list[Row]:
+    """Tensors of equal dtype and shape whose names differ in integers only, as one row each."""
+    alike: dict[tuple[str, tuple[int, ...]], dict[str, Tensor]] = {}
+    for tensor in tensors:
+        alike.setdefault((tensor.dtype, tensor.shape), {})[tensor.name] = tensor
+    found = [
+        (pattern, [group[name] for name in members])
+        for group in alike.values()
+        for pattern, members in collapse(group)
+    ]
+    return sorted(found, key=lambda row: (natural_key(row[1][0].name), row[0]))
+
+
+def _ordered(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return sorted(tensors, key=lambda t: natural_key(t.name))
+
+
+def _dtypes(tensors: Iterable[Tensor]) -> list[str]:
+    """The dtypes, the one with most bytes first."""
+    found: dict[str, int] = {}
+    for tensor in tensors:
+        found[tensor.dtype] = found.get(tensor.dtype, 0) + tensor.nbytes
+    return sorted(found, key=lambda dtype: (-found[dtype], dtype))
+
+
+def _body(shown: Iterable[Row], *, several: bool) -> list[tuple[str, ...]]:
+    body = []
+    for pattern, members in shown:
+        first = members[0]
+        body.append((
+            printable(pattern), str(len(members)), *([printable(first.dtype)] if several else []),
+            units.shape(first.shape), units.size(sum(t.nbytes for t in members)),
+        ))  # fmt: skip
+    return body
+
+
+def _absent_head(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> list[tuple[str, ...]]:
+    if len(tensors) < len(checkpoint.tensors):
+        return []  # only some were asked for
+    head = rules.absent_head(checkpoint)
+    if head is None:
+        return []
+    return [(printable(head[0]), "-", f"tied to {printable(head[1])}, not stored")]
+
+
+def _defects(checkpoint: Checkpoint, style: Style) -> list[str]:
+    count = sum(len(w.header.defects) for w in (*checkpoint.weights, *checkpoint.extras))
+    lines = []
+    if count:
+        text = f"{units.plural(count, 'defect')}: run tidoctor diagnose"
+        lines.append(style.paint("error", text))
+    if checkpoint.shadows:
+        copies = units.plural(len(checkpoint.shadows), "tensor")
+        lines.append(f"{copies} stored once more in another file, which loaders overwrite")
+    if checkpoint.extras:
+        unread = len(checkpoint.extras)
+        lines.append(f"{units.plural(unread, 'weight file')} besides, which loaders do not read")
+    return [*lines, ""] if lines else []
+
+
+def _summary(
+    checkpoint: Checkpoint, tensors: Sequence[Tensor], shown: Sequence[Row], every: bool
+) -> str:
+    total = len(checkpoint.tensors)
+    some = f"{len(tensors)} of " if len(tensors) < total else ""
+    counted = "" if every else f", {units.plural(len(shown), 'pattern')}"
+    read = f"Read {units.size(checkpoint.source.bytes_read)} of {units.size(stored(checkpoint))}."
+    return f"{some}{units.plural(total, 'tensor')}{counted}. {read}"
+
+
+def stored(checkpoint: Checkpoint) -> int:
+    """Bytes of the weight files, the index and config.json."""
+    texts = {"config.json", checkpoint.index.file if checkpoint.index else ""}
+    weights = (*checkpoint.weights, *checkpoint.extras)
+    known = sum(checkpoint.files.get(name, 0) for name in texts)
+    return known + sum(w.header.size for w in weights)

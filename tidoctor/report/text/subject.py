@@ -1,0 +1,34 @@
+"""The line that says what a report is about: name, class, size."""
+
+from __future__ import annotations
+
+from tidoctor.checkpoint import CONFIG, Checkpoint
+from tidoctor.names import printable
+from tidoctor.report import units
+from tidoctor.report.style import Style
+from tidoctor.report.text.layout import INDENT
+
+
+def classes(checkpoint: Checkpoint) -> str:
+    """The class in config.json, or why none is known."""
+    if checkpoint.config is None:
+        return f"no {CONFIG}"
+    found = checkpoint.settings.get("architectures")
+    named = [c for c in found if isinstance(c, str)] if isinstance(found, list) else []
+    if named:
+        return printable(", ".join(named[:3]))
+    if not checkpoint.settings:
+        return f"{CONFIG} says nothing"
+    kind = checkpoint.settings.get("model_type")
+    return printable(kind) if isinstance(kind, str) and kind else "no class in config.json"
+
+
+def extent(checkpoint: Checkpoint) -> str:
+    """`15.01 GB in 4 files`."""
+    files = units.plural(len(checkpoint.weights), "file")
+    return f"{units.size(checkpoint.nbytes)} in {files}"
+
+
+def subject(name: str, parts: list[str], style: Style) -> str:
+    """The header line of a report."""
+    return INDENT.join([style.paint("strong", printable(name)), *parts])

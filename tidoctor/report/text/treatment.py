@@ -1,0 +1,93 @@
+"""A repair: what would change, what it costs, what is predicted, what was written and verified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidoctor.finding import Diagnosis, Severity
+from tidoctor.names import printable
+from tidoctor.repairs import Treatment
+from tidoctor.report import units
+from tidoctor.report.style import Style
+from tidoctor.report.text.diagnosis import diagnosis, headline, summary
+from tidoctor.report.text.layout import Fact, clean, facts
+from tidoctor.report.text.operations import told
+from tidoctor.report.text.subject import classes, extent, subject
+
+if TYPE_CHECKING:
+    from tidoctor.writer import Cost, Receipt
+
+_MOST = 12  # lines told of one kind of operation
+_FILES = 6  # files named before the rest is counted
+
+
+def treatment(done: Treatment, cost: Cost | None, style: Style) -> list[str]:
+    """The whole report of a repair, untie or tie."""
+    before = done.before
+    counted = units.plural(len(before.tensors), "tensor")
+    name = f"{done.verb} {before.source.name} → {done.dest}"
+    lines = [subject(name, [classes(before), counted, extent(before)], style), ""]
+    plan = _plan(done, cost, style)
+    lines += [*plan, ""] if plan else []
+    if done.receipt is None:
+        return [*lines, *_unwritten(done, style)]
+    lines += [*facts(_receipt(done.receipt), style), ""]
+    if done.result is None:
+        return lines[:-1]
+    return [*lines, *diagnosis(done.planned, done.result, style, name=str(done.dest))]
+
+
+def _plan(done: Treatment, cost: Cost | None, style: Style) -> list[str]:
+    verbs = told(done.plan.operations, done.planned)
+    rows: list[Fact] = [(verb, _short(lines)) for verb, lines in verbs]
+    for declined in done.declined:
+        one = declined.finding
+        rows.append(("declined", clean([f"{one.code} {one.name}: {declined.reason}"])))
+    if cost is not None:
+        rows.append(("cost", [f"{_amount(cost)}, {units.size(cost.total)} in all"]))
+    if done.plan:
+        rows.append(("predicted", _predicted(done.predicted, style)))
+    return facts(rows, style)
+
+
+def _predicted(found: Diagnosis, style: Style) -> list[str]:
+    bad = [headline(f, style) for f in found.findings if f.severity > Severity.NOTE]
+    return [*bad, summary(found, style)]
+
+
+def _unwritten(done: Treatment, style: Style) -> list[str]:
+    """Why nothing was written; what is wrong with the source, where no plan tells it."""
+    lines = [] if done.plan else [summary(done.diagnosis, style)]
+    role = "error" if done.exit_code else "good"
+    reason = f": {printable(done.reason)}" if done.reason else ""
+    return [*lines, style.paint(role, "nothing written") + reason]
+
+
+def _receipt(receipt: Receipt) -> list[Fact]:
+    tensors = units.plural(receipt.verified, "tensor")
+    amount = _amount(receipt)
+    if receipt.shared:
+        amount += f" ({units.size(receipt.shared)} of it shared with the source on disk)"
+    rows: list[Fact] = [
+        ("written", [printable(str(receipt.dest)), amount]),
+        ("files", _files(list(receipt.files))),
+        ("verified", [f"{tensors} verified equal to the source byte for byte"]),
+    ]
+    return rows + [("left out", clean(receipt.left_out))] * bool(receipt.left_out)
+
+
+def _amount(cost: Cost | Receipt) -> str:
+    return f"{units.size(cost.written)} written anew, {units.size(cost.copied)} copied"
+
+
+def _files(names: list[str]) -> list[str]:
+    shown = clean(names[:_FILES])
+    more = len(names) - _FILES
+    return [", ".join(shown) + (f", and {more} more" if more > 0 else "")]
+
+
+def _short(lines: list[str]) -> list[str]:
+    more = len(lines) - _MOST
+    if more <= 1:
+        return lines
+    return [*lines[:_MOST], f"… and {more} more lines (all of them with --format json)"]

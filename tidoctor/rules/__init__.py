@@ -1,0 +1,125 @@
+"""The rules: what can be wrong with a checkpoint, and how it is recognised.
+
+One module per family; each rule is a generator of findings whose docstring is its page. They are
+evaluated from the bytes of files up to the head, and a root cause absorbs what it explains.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tidoctor.checkpoint import Checkpoint
+from tidoctor.errors import Unreadable, Usage
+from tidoctor.finding import Diagnosis, Finding, NotRun
+from tidoctor.rules import config, data, files, head, names, shards
+from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
+from tidoctor.rules.symptoms import Symptom, symptoms
+from tidoctor.rules.view import View
+
+__all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
+
+# In the order of evaluation: bytes, folder, names, config, head, data.
+_EVALUATION = (
+    *files.RULES, *shards.RULES, *names.RULES, *config.RULES, *head.RULES, *data.RULES,
+)
+RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
+"""Every rule, in the order of its code."""
+
+_BY_KEY = {key: rule for rule in RULES for key in (rule.code, rule.name)}
+
+
+def find(key: str) -> Rule:
+    """The rule of a code or name, in any case. Raises Usage naming the nearest for another word."""
+    for candidate in (key, key.upper(), key.lower()):
+        if candidate in _BY_KEY:
+            return _BY_KEY[candidate]
+    near = difflib.get_close_matches(key.lower(), [r.name for r in RULES], 1)
+    raise Usage(key, "is no rule", f"did you mean {near[0]}?" if near else "see tidoctor explain")
+
+
+def chosen(keys: Sequence[str]) -> frozenset[str]:
+    """The codes that a list of codes, names and families stands for. Raises Usage for others."""
+    codes: set[str] = set()
+    families = {r.code[0] for r in RULES}
+    for key in keys:
+        if key.upper() in families:
+            codes |= {r.code for r in RULES if r.code[0] == key.upper()}
+        else:
+            codes.add(find(key).code)
+    return frozenset(codes)
+
+
+def diagnose(
+    checkpoint: Checkpoint,
+    *,
+    wanted: str | None = None,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    deep: bool = False,
+) -> Diagnosis:
+    """Apply the rules to a checkpoint.
+
+    Raises Usage for unknown codes, classes and tasks. A rule that could not run is listed with the
+    reason, never left out.
+    """
+    view = View(checkpoint, wanted=wanted, deep=deep)
+    codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
+    findings: list[Finding] = []
+    ran: list[str] = []
+    idle: list[NotRun] = []
+    failed: list[NotRun] = []
+    for rule in _EVALUATION:
+        if rule.code not in codes:
+            continue
+        if rule.needs_deep and not deep:
+            failed.append(NotRun(rule.code, "needs --deep"))
+            continue
+        try:
+            made = [replace(f, code=rule.code, name=rule.name) for f in rule.check(view)]
+        except NotApplicable as e:
+            idle.append(NotRun(rule.code, str(e)))
+        except CannotRun as e:
+            failed.append(NotRun(rule.code, str(e)))
+        except Unreadable as e:
+            failed.append(NotRun(rule.code, str(e)))
+        else:
+            ran.append(rule.code)
+            findings += made
+    return Diagnosis(
+        findings=tuple(sorted(_absorbed(findings), key=lambda f: -f.severity)),
+        ran=tuple(sorted(ran)),
+        not_applicable=tuple(sorted(idle, key=lambda n: n.code)),
+        not_run=tuple(sorted(failed, key=lambda n: n.code)),
+    )
+
+
+def _absorbed(findings: list[Finding]) -> list[Finding]:
+    """One cause, one finding: a root lists the codes of what it explains, which then vanish.
+
+    Only a finding about no other tensors than the root's is explained by it.
+    """
+    gone: set[int] = set()
+    out: list[Finding] = []
+    for root in findings:
+        explains = {*_BY_KEY[root.code].absorbs, *root.includes}
+        taken = [
+            f for f in findings
+            if f.code in explains and f is not root
+            and (not root.tensors or set(f.tensors) <= set(root.tensors))
+        ]
+        gone |= {id(f) for f in taken}
+        codes = [*root.includes, *(c for f in taken for c in (f.code, *f.includes))]
+        worst = max([root.severity, *(f.severity for f in taken)])
+        out.append(replace(root, includes=tuple(dict.fromkeys(codes)), severity=worst))
+    return [new for old, new in zip(findings, out, strict=True) if id(old) not in gone]
+
+
+def absent_head(checkpoint: Checkpoint) -> tuple[str, str] | None:
+    """(head, embedding) when the head is not stored because it is tied, None otherwise."""
+    view = View(checkpoint)
+    whole = view.must_generate and not view.incomplete and not view.head_parts
+    if whole and view.embedding and not view.head and view.tie.meant is True:
+        return view.head_name, view.tensors[view.embedding].name
+    return None

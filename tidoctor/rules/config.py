@@ -1,0 +1,481 @@
+"""C: config.json against itself and against the tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tidoctor.atlas import families
+from tidoctor.checkpoint import CONFIG
+from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
+from tidoctor.names import collapse, printable, template
+from tidoctor.rules.head import head_is_lost
+from tidoctor.rules.names import layout
+from tidoctor.rules.rule import (
+    ERROR,
+    LIKELY,
+    NOTE,
+    PROVEN,
+    WARNING,
+    CannotRun,
+    NotApplicable,
+    advice,
+    consent,
+    found,
+    rename,
+    rule,
+    safe,
+    set_key,
+)
+from tidoctor.rules.view import FLOATS, GENERATING, View, is_foreign_config
+
+_WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
+_MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
+
+
+@rule("C01", "config-absent")
+def config_absent(view: View) -> Iterator[Finding]:
+    """There is no config.json.
+
+    Why: loaders cannot know the class, the number of heads, the rotary base, the epsilon. Some of it
+    could be guessed from shapes, and a wrong guess computes nonsense.
+
+    Recognised by: the files of the folder.
+
+    Fine: a single file that was given by name; an adapter (C02); a component of a pipeline.
+
+    Cure: take it from the model that this one was made from.
+    """
+    c = view.checkpoint
+    if c.entrance == "adapter":
+        raise NotApplicable("the folder holds an adapter")
+    if c.source.kind == "file":
+        raise NotApplicable("one file was chosen")
+    if c.config is not None:
+        return
+    yield found(
+        ERROR,
+        "there is no config.json",
+        at=Location(c.weights[0].name) if c.weights else None,
+        evidence=(Evidence("folder", f"holds {', '.join(map(printable, list(c.files)[:5]))}"),),
+        cure=advice("take config.json from the model that this one was made from"),
+    )
+
+
+@rule("C02", "adapter-only", absorbs=("C01", "H02", "N01", "S11"))
+def adapter_only(view: View) -> Iterator[Finding]:
+    """The folder holds an adapter, not a model.
+
+    Why: opened as a model it has no config.json, or one without model_type. It needs its base.
+
+    Recognised by: adapter_config.json or adapter_model.safetensors, and no model weights.
+
+    Fine: an adapter beside a complete model.
+
+    Cure: load the base and put the adapter on top, or merge both.
+    """
+    c = view.checkpoint
+    if c.entrance != "adapter":
+        raise NotApplicable("there are model weights")
+    base = _adapter_base(view)
+    yield found(
+        ERROR,
+        "this is an adapter, not a model" + (f"; its base is {printable(base)}" if base else ""),
+        at=Location("adapter_config.json" if "adapter_config.json" in c.files
+                    else c.weights[0].name),
+        evidence=(Evidence("folder", f"weights: {', '.join(w.name for w in c.weights)}"),),
+        cure=advice(f"merge it into {printable(base)}" if base else "merge it into its base model"),
+    )
+
+
+def _adapter_base(view: View) -> str | None:
+    from tidoctor.document import parse
+
+    c = view.checkpoint
+    size = c.files.get("adapter_config.json")
+    if size is None:
+        return None
+    data = parse(c.source.read("adapter_config.json", 0, min(size, 1_000_000))).data
+    base = data.get("base_model_name_or_path") if isinstance(data, dict) else None
+    return base if isinstance(base, str) and base else None
+
+
+@rule("C03", "model-type")
+def model_type(view: View) -> Iterator[Finding]:
+    """`model_type` is missing, or unknown to the transformers that tidoctor knows.
+
+    Why: transformers picks config and class by it and stops without it ("Should have a model_type
+    key").
+
+    Recognised by: the key.
+
+    Fine: a newer family is unknown here and not wrong; `auto_map` brings its own code. Configs of other
+    libraries (diffusers, timm) have no model_type.
+
+    Cure: write the type of the class that `architectures` names.
+    """
+    settings = view.need_config()
+    if view.model_type is None:
+        facts = view.declared
+        types = facts.model_types if facts else ()
+        cure: Cure | None = None
+        if len(types) == 1:
+            cure = consent(f'write "model_type": "{types[0]}"',
+                           set_key("model_type", value=types[0]))
+        yield found(
+            ERROR,
+            "model_type is not written; transformers cannot choose a class",
+            at=view.at(),
+            evidence=(Evidence(CONFIG, "there is no key model_type"),),
+            cure=cure,
+        )
+    elif not families.known_model_type(view.model_type):
+        own = "auto_map" in settings
+        yield found(
+            NOTE,
+            f"model_type {printable(view.model_type)} is not one of transformers "
+            f"{families.transformers_version()}" + ("; it brings its own code" if own else ""),
+            certainty=LIKELY,
+            at=view.at("model_type"),
+            evidence=(Evidence(str(view.at("model_type")), f"model_type is {view.model_type}"),),
+        )
+
+
+@rule("C04", "base-class-saved")
+def base_class_saved(view: View) -> Iterator[Finding]:
+    """`architectures` names no class that fits: the bare base class, a wrapper, an old spelling.
+
+    Why: a model that was loaded with AutoModel and saved has lost the prefix of its names and, when
+    head and embedding are not tied, its head. Servers that choose by `architectures` refuse it.
+
+    Recognised by: the class in config.json, names without base prefix, no head.
+
+    Fine: embedding models are saved from the bare class on purpose, hence a warning, and a note
+    beside the files of sentence-transformers. With `--as causal-lm` it is an error.
+    GPT2LMHeadModel and T5EncoderModel end in "Model" and are whole classes.
+
+    Cure: put the prefix back and set `architectures`; a lost head has to come from the model that
+    this one was tuned from.
+    """
+    view.need_config()
+    name = view.declared_name
+    if name is None:
+        yield from _no_architectures(view)
+        return
+    if name.startswith(_WRAPPERS):
+        yield from _wrapper_class(view, name)
+        return
+    modern = families.modern_name(name)
+    if modern != name and families.class_facts(modern):
+        yield found(
+            WARNING,
+            f"architectures names {printable(name)}, today {modern}",
+            at=view.at("architectures"),
+            evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
+            cure=consent(f"set architectures to {modern}",
+                         set_key("architectures", value=[modern])),
+        )
+        return
+    if _is_bare(view, name):
+        yield from _bare_class(view, name)
+
+
+def _no_architectures(view: View) -> Iterator[Finding]:
+    nested = view.text_settings.get("architectures") if view.text_level else None
+    generator = view.generator
+    if view.model_type is None or generator is None:
+        return
+    cure = None
+    if isinstance(nested, list) and nested == [generator.name]:
+        cure = consent(f"set architectures to {generator.name}",
+                       set_key("architectures", value=[generator.name]))
+    yield found(
+        WARNING,
+        "architectures is not written; servers that choose the class by it refuse the model",
+        at=view.at(),
+        evidence=(Evidence(CONFIG, "there is no key architectures"),),
+        cure=cure,
+    )
+
+
+def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
+    yield found(
+        ERROR,
+        f"architectures names {printable(name)}, a wrapper and not a model class",
+        at=view.at("architectures"),
+        evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
+        cure=consent(f"set architectures to {view.generator.name}",
+                     set_key("architectures", value=[view.generator.name]))
+        if view.generator else None,
+    )
+
+
+def _is_bare(view: View, name: str) -> bool:
+    facts = view.declared
+    if facts is not None:
+        return facts.task == "base" and view.generator is not None
+    # A class that nobody knows, saved as the bare class of a family that somebody knows.
+    own_code = "auto_map" in view.settings
+    if own_code or not name.endswith("Model") or view.generator is None:
+        return False
+    try:
+        return bool(layout(view)[1])
+    except NotApplicable:
+        return False
+
+
+def _bare_class(view: View, name: str) -> Iterator[Finding]:
+    generator = view.wanted if view.wanted and view.wanted.task in GENERATING else view.generator
+    if generator is None:
+        return
+    try:
+        prefix, bare, prefixed = layout(view)
+    except NotApplicable:
+        prefix, bare, prefixed = "", [], []
+    view.need_whole()
+    encoder = generator.task == "masked-lm" or bool(
+        view.model_type and families.class_for(view.model_type, "masked-lm")
+    )
+    lost = head_is_lost(view)
+    own_lost = encoder and not any(n in view.tensors for n in generator.own)
+    demanded = view.wanted is not None and view.wanted.task in GENERATING
+    severity = (
+        ERROR if demanded else NOTE if encoder or view.embedding_model else WARNING
+    )
+    operations: list[Operation] = []
+    if bare and not prefixed:
+        operations += [rename(view.tensors[n].name, prefix + n) for n in bare]
+    operations.append(set_key("architectures", value=[generator.name]))
+    gone = view.head_name if lost else ", ".join(generator.own[:2]) if own_lost else ""
+    cure: Cure | None
+    if lost:
+        operations.append({"op": "graft", "tensor": generator.head or view.head_name})
+        cure = consent(
+            _cure_text(bare, prefix, generator.name, gone, _head_bytes(view)), *operations,
+            needs="donor",
+            command=f"tidoctor repair {view.checkpoint.source.name} DEST --donor MODEL",
+        )
+    elif own_lost:
+        cure = advice(f"export again as {generator.name}")
+    elif view.tie.meant is None and view.head is None:
+        cure = None
+    else:
+        cure = safe(
+            _cure_text(bare, prefix, generator.name, "", 0), *operations,
+            command=f"tidoctor repair {view.checkpoint.source.name} DEST",
+        )
+    includes = (*(("N04",) if bare else ()), *(("H02",) if lost else ()))
+    yield found(
+        severity,
+        f"saved from {printable(name)}, the class without a head"
+        + (f"; {gone} is lost" if lost or own_lost and demanded else ""),
+        certainty=PROVEN if view.declared else LIKELY,
+        at=view.at("architectures"),
+        tensors=(*(view.tensors[n].name for n in bare), *((view.head_name,) if lost else ())),
+        evidence=_bare_evidence(view, name, generator.name, prefix, bare, lost),
+        includes=includes,
+        cure=cure,
+        caution="if the head was trained, only the training run still has it" if lost else "",
+        not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong"
+        if lost else "",
+    )
+
+
+def _cure_text(bare: list[str], prefix: str, name: str, head: str, size: int) -> str:
+    steps = []
+    if bare:
+        steps.append(f"put `{prefix}` in front of {len(bare)} names")
+    if head:
+        steps.append(f"take {head} ({size} bytes) from the model it was tuned from")
+    steps.append(f"set architectures to {name}")
+    return ", ".join(steps)
+
+
+def _head_bytes(view: View) -> int:
+    return view.tensors[view.embedding].nbytes if view.embedding else 0
+
+
+def _bare_evidence(
+    view: View, name: str, generator: str, prefix: str, bare: list[str], lost: bool
+) -> tuple[Evidence, ...]:
+    rows = [Evidence(str(view.at("architectures")), f'architectures is ["{printable(name)}"]'),
+            *view.tie.evidence]
+    total = len(view.tensors)
+    if bare:
+        shown = ", ".join(printable(p) for p, _ in collapse(bare)[:2])
+        rows.append(Evidence("names", f"{len(bare)} of {total} tensors lack the prefix `{prefix}`: "
+                             f"{shown}, …", len(bare)))
+    if lost and view.embedding:
+        tensor = view.tensors[view.embedding]
+        have = view.checkpoint.nbytes
+        shape = " × ".join(map(str, tensor.shape))
+        rows.append(Evidence(
+            "size", f"{have} bytes; {generator} needs {tensor.nbytes} more = one {shape} "
+            f"{tensor.dtype} tensor", tensor.nbytes))
+    return tuple(rows)
+
+
+@rule("C05", "vocab-size")
+def vocab_size(view: View) -> Iterator[Finding]:
+    """`vocab_size` is not the number of rows of the embedding.
+
+    Why: transformers refuses the shapes and names only `ignore_mismatched_sizes`, which would fill
+    both matrices with random numbers.
+
+    Recognised by: the shape of the embedding, and of the head.
+
+    Fine: a tokenizer smaller than the matrix is padding. Mllama has eight rows more.
+
+    Cure: set vocab_size to the number of rows, where both matrices agree.
+    """
+    view.need_config()
+    facts = view.generator or view.target
+    if facts is None or not view.embedding:
+        raise NotApplicable("the embedding of this class is not known")
+    if "-" in view.embedding or not _counts_vocabulary(view):
+        raise NotApplicable("this family counts its rows otherwise")
+    value, path = view.setting("vocab_size")
+    tensor = view.tensors[view.embedding]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CannotRun("vocab_size is not written; the default of the class decides")
+    if tensor.dtype not in FLOATS or len(tensor.shape) != 2 or tensor.shape[0] == value:
+        return
+    rows = tensor.shape[0]
+    head = view.tensors[view.head] if view.head else None
+    agree = head is None or head.shape[:1] == (rows,)
+    yield found(
+        ERROR,
+        f"vocab_size is {value}, the embedding has {rows} rows",
+        at=view.at(*path),
+        tensors=(tensor.name,),
+        evidence=(
+            Evidence(str(view.at(*path)), f"{'.'.join(path)} is {value}", value),
+            Evidence("shapes", f"{printable(tensor.name)} has {rows} rows", rows),
+            *((Evidence("shapes", f"{printable(head.name)} has {head.shape[0]} rows"),)
+              if head and head.shape else ()),
+        ),
+        cure=consent(
+            f"set {'.'.join(path)} to {rows}", set_key(*path, value=rows),
+            command=f"tidoctor repair {view.checkpoint.source.name} DEST --accept C05",
+        ) if agree else None,
+        not_="ignore_mismatched_sizes=True: both matrices become random",
+    )
+
+
+# Embeddings that have more rows than vocab_size by construction, in transformers 5.
+_OTHER_COUNTS = frozenset({"mllama", "cpmant", "moshi", "musicgen", "idefics", "mamba_ssm"})
+
+
+def _counts_vocabulary(view: View) -> bool:
+    return view.model_type not in _OTHER_COUNTS
+
+
+@rule("C08", "mtp-layers")
+def mtp_layers(view: View) -> Iterator[Finding]:
+    """Layers for predicting several tokens: stored and not declared, or declared and not stored.
+
+    Why: transformers ignores them either way. Servers that speculate with them look for exactly what
+    the config declares.
+
+    Recognised by: `mtp.*`, layers beyond the number of hidden layers, and the count in the config.
+
+    Fine: declared and stored; transformers reports them as unexpected.
+
+    Cure: set the count to what is there, or take the layers from the source.
+    """
+    view.need_config()
+    view.need_whole()
+    layers = next((view.setting(k)[0] for k in _LAYER_COUNTS if view.setting(k)[0] is not None), None)
+    key = next((k for k in _DRAFT_COUNTS if view.setting(k)[0] is not None), None)
+    declared, path = view.setting(key) if key else (None, ())
+    stored = [n for n in view.tensors if _MTP.fullmatch(n) or _beyond(n, layers)]
+    count = declared if isinstance(declared, int) else 0
+    if not stored and not count:
+        raise NotApplicable("there are no such layers, and none are declared")
+    if stored and count:
+        yield found(
+            NOTE,
+            f"{len(stored)} tensors of layers that predict further tokens; transformers ignores them",
+            at=view.at(*path),
+            tensors=tuple(view.tensors[n].name for n in stored),
+            evidence=(Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}"),),
+        )
+    elif stored:
+        shown = ", ".join(printable(p) for p, _ in collapse(stored)[:2])
+        yield found(
+            NOTE,
+            f"{len(stored)} tensors beyond the declared layers: {shown}",
+            certainty=LIKELY,
+            at=view.at(*path) if key else view.at(),
+            tensors=tuple(view.tensors[n].name for n in stored),
+            evidence=(Evidence("names", shown),),
+        )
+    else:
+        yield found(
+            NOTE,
+            f"{'.'.join(path)} is {count}, but no such layer is stored",
+            at=view.at(*path),
+            evidence=(Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}"),),
+            cure=consent(f"set {'.'.join(path)} to 0", set_key(*path, value=0)),
+            caution="a server that speculates with these layers fails or falls back",
+        )
+
+
+def _beyond(name: str, layers: object) -> bool:
+    text, numbers = template(name)
+    root = text.partition(".{}")[0]
+    if root not in ("model.layers", "layers", "model.language_model.layers"):
+        return False
+    return isinstance(layers, int) and bool(numbers) and numbers[0] >= layers
+
+
+@rule("C11", "config-not-strict")
+def config_not_strict(view: View) -> Iterator[Finding]:
+    """config.json is not strict JSON.
+
+    Why: Python accepts NaN and Infinity, Go and Rust do not; a comma too many or a comment stops
+    everyone.
+
+    Recognised by: a strict parser.
+
+    Fine: a repeated key is legal, though readers differ on which one counts: a warning.
+
+    Cure: write the same values as strict JSON. NaN and Infinity cannot be said in it: there the value
+    has to be chosen by who knows the model.
+    """
+    config = view.checkpoint.config
+    if config is None:
+        raise NotApplicable("there is no config.json")
+    problems = config.problems
+    if not problems and not isinstance(config.data, dict):
+        yield found(
+            ERROR, "config.json is not a JSON object", at=Location(CONFIG, 1),
+            evidence=(Evidence(CONFIG, f"it is {type(config.data).__name__}"),),
+        )
+        return
+    if not problems:
+        return
+    repeated = all(p.kind == "duplicate-key" for p in problems)
+    tidied = config.readable and not is_foreign_config(view.settings) and not repeated
+    try:
+        cure = (
+            safe("write the same values as strict JSON", {"op": "tidy"})
+            if tidied and config.tidy().strict else None
+        )
+    except ValueError:
+        cure = None
+    yield found(
+        WARNING if repeated else ERROR,
+        f"config.json is not strict JSON: {problems[0].text}",
+        at=Location(CONFIG, problems[0].line),
+        evidence=tuple(Evidence(f"{CONFIG}:{p.line}", p.text, p.kind) for p in problems[:8]),
+        cure=cure,
+    )
+
+
+RULES = (
+    config_absent, adapter_only, model_type, base_class_saved, vocab_size, mtp_layers,
+    config_not_strict,
+)

@@ -1,0 +1,596 @@
+"""H: the output head, the embedding, and whether they are one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidoctor.checkpoint import CONFIG, Tensor
+from tidoctor.finding import Cure, Evidence, Finding, Location, Severity
+from tidoctor.names import printable
+from tidoctor.rules.rule import (
+    ERROR,
+    LIKELY,
+    NOTE,
+    PROVEN,
+    WARNING,
+    CannotRun,
+    NotApplicable,
+    advice,
+    consent,
+    found,
+    rename,
+    rule,
+    safe,
+    set_key,
+)
+from tidoctor.rules.view import FLOATS, View
+
+_HEADED_TASKS = ("sequence-classification", "token-classification", "question-answering")
+_MORE_ROWS_IN_EMBEDDING = frozenset({"mllama", "cpmant"})
+_FOREIGN_HEADS = ("v_head.", "score.weight", "value_head.", "reward_head.")
+
+
+def _text_generator(view: View) -> None:
+    """Stop unless the checkpoint must have, or be able to have, an output head."""
+    view.need_config()
+    if not view.must_generate and not (view.target is None and view.generator):
+        raise NotApplicable("the class has no output head")
+    facts = view.generator
+    if facts and facts.head is None:
+        raise NotApplicable("the class has no single output head")
+    view.need_whole()
+
+
+def _both_known(view: View) -> None:
+    _text_generator(view)
+    if not view.embedding and not view.head:
+        raise CannotRun("neither head nor embedding has a name that is known")
+
+
+def _shape(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
+
+
+def _location(view: View) -> Location:
+    """Where the tie is written, else config.json."""
+    if view.text_level and "tie_word_embeddings" in view.text_settings:
+        if "tie_word_embeddings" in view.settings:
+            return view.at("tie_word_embeddings")
+        return view.at(view.text_level, "tie_word_embeddings")
+    return view.at("tie_word_embeddings")
+
+
+def flag_operations(view: View, value: bool) -> list[dict[str, object]]:
+    """Operations that write the tie flag on every level that counts for some reader."""
+    paths: list[tuple[str, ...]] = [("tie_word_embeddings",)]
+    if view.text_level and (view.generator is None or view.generator.nested):
+        paths.append((view.text_level, "tie_word_embeddings"))
+    return [dict(set_key(*path, value=value)) for path in paths]
+
+
+def _absent(view: View) -> bool:
+    return view.head is None and not view.head_parts
+
+
+def head_is_lost(view: View) -> bool:
+    """Whether a head is needed, not stored and not tied to anything, as far as that is known."""
+    return _absent(view) and view.embedding is not None and view.tie.meant is False
+
+
+@rule("H01", "head-tied", absorbs=("H06",))
+def head_tied(view: View) -> Iterator[Finding]:
+    """The head is not stored because it is the embedding.
+
+    Why: it is how transformers saves a tied model, and nothing is missing. Loaders that ignore
+    tying ask for lm_head.weight all the same: candle before 0.7.2, LoRAX and some versions of
+    text-generation-inference.
+
+    Recognised by: no head in the files, an embedding, and a tie flag that is effectively true.
+
+    Fine: this is the healthy state. Do not set the flag to false.
+
+    Cure: none needed. For a loader that insists, `tidoctor untie` writes a copy that stores the head
+    and keeps the flag.
+    """
+    _both_known(view)
+    if not _absent(view) or not view.embedding or view.tie.meant is not True:
+        return
+    embedding = view.tensors[view.embedding]
+    yield found(
+        NOTE,
+        f"{view.head_name} is not stored: it is tied to {printable(view.embedding)}",
+        at=_location(view),
+        evidence=view.tie.evidence,
+        cure=safe(
+            f"nothing has to be done; for a loader that asks for {view.head_name}, store a copy "
+            f"({embedding.nbytes} bytes more)",
+            command=f"tidoctor untie {view.checkpoint.source.name} DEST",
+        ),
+        caution=_once_untied(view),
+    )
+
+
+def _once_untied(view: View) -> str:
+    if view.settings.get("scale_decoder_outputs") is False and view.tie.v5:
+        return (
+            "scale_decoder_outputs is false, so this T5 was configured as untied: if it ever had a "
+            "head of its own, that head is lost, and transformers 5 does not say so"
+        )
+    return ""
+
+
+@rule("H02", "head-lost", absorbs=("H06", "H07"))
+def head_lost(view: View) -> Iterator[Finding]:
+    """The head is not stored, and it was a tensor of its own.
+
+    Why: transformers 5 puts random numbers in its place and mentions it in a report; version 4 logs a
+    line; other engines tie silently. In each case the logits are wrong.
+
+    Recognised by: no head in the files, a tie flag that is effectively false, and a class that needs
+    one.
+
+    Fine: embedding and reward models have no head by design (H03); a tied model needs none (H01).
+
+    Cure: take the head from the model that this one was tuned from, if it was frozen in training.
+    Otherwise only the training run still has it.
+    """
+    _both_known(view)
+    if not head_is_lost(view) or view.embedding_model and view.wanted is None:
+        return
+    embedding = view.tensors[view.embedding or ""]
+    renamed = _head_under_another_name(view, embedding)
+    if renamed:
+        yield _misnamed(view, renamed)
+        return
+    yield found(
+        ERROR,
+        f"{view.head_name} is lost: it is not stored, and it is not tied to the embedding",
+        at=_location(view),
+        tensors=(view.head_name,),
+        evidence=(
+            *view.tie.evidence,
+            Evidence("names", f"no tensor is called {view.head_name}"),
+            Evidence("size", f"a head of {_shape(embedding)} {embedding.dtype} takes "
+                     f"{embedding.nbytes} bytes", embedding.nbytes),
+        ),
+        cure=graft_cure(view),
+        caution="if the head was trained, only the training run still has it",
+        not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong",
+    )
+
+
+def graft_cure(view: View) -> Cure:
+    """Taking the head from a donor."""
+    return consent(
+        f"take {view.head_name} from the model it was tuned from",
+        {"op": "graft", "tensor": view.head_name},
+        needs="donor",
+        command=f"tidoctor repair {view.checkpoint.source.name} DEST --donor MODEL",
+    )
+
+
+def _head_under_another_name(view: View, embedding: Tensor) -> str | None:
+    """A matrix of the head's shape outside the body, when there is exactly one."""
+    facts = view.generator
+    if facts is None or not facts.prefix:
+        return None
+    if not (view.embedding or "").startswith(facts.prefix):
+        return None  # a bare body: its other matrices stand at the top as well
+    found_here = [
+        n for n, t in view.tensors.items()
+        if t.shape == embedding.shape and not n.startswith(facts.prefix) and n.count(".") <= 2
+    ]
+    return found_here[0] if len(found_here) == 1 else None
+
+
+def _misnamed(view: View, name: str) -> Finding:
+    actual = view.tensors[name].name
+    return found(
+        ERROR,
+        f"{view.head_name} is not stored; {printable(actual)} has its shape",
+        certainty=LIKELY,
+        at=_location(view),
+        tensors=(view.head_name, actual),
+        evidence=(
+            *view.tie.evidence,
+            Evidence("shapes", f"{printable(actual)} is {_shape(view.tensors[name])}"),
+        ),
+        cure=consent(
+            f"rename {printable(actual)} to {view.head_name}", rename(actual, view.head_name)
+        ),
+        not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong",
+    )
+
+
+@rule("H03", "no-head-by-design")
+def no_head_by_design(view: View) -> Iterator[Finding]:
+    """There is no output head, and there should be none.
+
+    Why: embedding models and classifiers of a generating family have a body only, or a task head.
+    Opened as a generator they compute nonsense.
+
+    Recognised by: the class in config.json, or the files of sentence-transformers.
+
+    Cure: none needed.
+    """
+    view.need_config()
+    facts = view.declared
+    marker = view.embedding_model
+    task = bool(facts and facts.task in _HEADED_TASKS)
+    if not view.generator or not _absent(view) or not (marker or task) or not view.embedding:
+        return
+    if view.wanted is not None and view.must_generate:
+        return
+    if view.tie.meant is True and not task:
+        return  # a tied head is not absent
+    because = f"{marker} stands beside the model" if marker else f"the class is {facts and facts.name}"
+    yield found(
+        NOTE,
+        f"no output head, by design: {because}",
+        at=view.at("architectures"),
+        evidence=(Evidence(marker or CONFIG, because),),
+    )
+
+
+@rule("H04", "head-redundant", absorbs=("H06",))
+def head_redundant(view: View) -> Iterator[Finding]:
+    """The head is stored and equals the embedding.
+
+    Why: nothing is wrong with the values. Some readers of tied models refuse the extra tensor
+    (mergekit, the GGUF converter for some families), others insist on it.
+
+    Recognised by: comparing the bytes of both.
+
+    Fine: official repositories are saved this way.
+
+    Cure: none needed; `tidoctor tie` writes a copy without it.
+    """
+    _both_known(view)
+    if view.head_equals_embedding is not True:
+        return
+    head = view.tensors[view.head or ""]
+    tied = view.tie.meant
+    yield found(
+        NOTE,
+        f"{printable(head.name)} equals the embedding byte for byte"
+        + ("" if tied else ", though config.json does not tie them"),
+        at=_location(view),
+        tensors=(head.name,),
+        evidence=(*view.tie.evidence,
+                  Evidence("bytes", f"{head.nbytes} bytes of both compared: equal", head.nbytes)),
+        cure=safe(
+            f"nothing has to be done; a copy without it is {head.nbytes} bytes smaller",
+            command=f"tidoctor tie {view.checkpoint.source.name} DEST",
+        ),
+    )
+
+
+@rule("H05", "head-differs", absorbs=("H06", "H07"))
+def head_differs(view: View) -> Iterator[Finding]:
+    """The head is stored and differs from the embedding, though the config ties them.
+
+    Why: every transformers 4 drops the head of the file and uses the embedding instead, without a
+    word. transformers 5 keeps both. Training with an untied head and an old config makes such files.
+
+    Recognised by: comparing bytes, and the tie flag that is effectively true.
+
+    Cure: set the flag to false on every level that exists. Both tensors are kept, since either may be
+    the trained one.
+    """
+    _both_known(view)
+    tie = view.tie
+    if view.head_equals_embedding is not False or tie.meant is False and not tie.v4:
+        return
+    if not tie.v4 and not tie.v5:
+        return
+    head, embedding = view.tensors[view.head or ""], view.tensors[view.embedding or ""]
+    same_shape = head.shape == embedding.shape
+    if not same_shape and _draft(view):
+        return
+    # Where only one of the two major versions ties, the file is right for the other.
+    partly = tie.disputed or view.settings.get("scale_decoder_outputs") is False
+    how = "differ" if same_shape else "have different shapes"
+    yield found(
+        WARNING if partly else ERROR,
+        f"{printable(head.name)} and {printable(embedding.name)} {how}, but the config ties them",
+        at=_location(view),
+        tensors=(head.name, embedding.name),
+        evidence=(
+            *tie.evidence,
+            Evidence("bytes", "head and embedding differ") if same_shape
+            else Evidence("shapes", f"head {_shape(head)}, embedding {_shape(embedding)}"),
+        ),
+        cure=consent(
+            "set tie_word_embeddings to false, so that both are used",
+            *flag_operations(view, False),
+            command=f"tidoctor repair {view.checkpoint.source.name} DEST --accept H05",
+        ),
+        caution="if training updated only one of them, the other may be stale",
+        not_="dropping the head: it may be the trained one",
+    )
+
+
+def _draft(view: View) -> bool:
+    return "draft_vocab_size" in view.settings
+
+
+@rule("H06", "tie-flag-absent")
+def tie_flag_absent(view: View) -> Iterator[Finding]:
+    """`tie_word_embeddings` is not written: the default of the class decides.
+
+    Why: the defaults differ (true for gemma, gpt2, opt and bloom, false for llama, qwen and mistral),
+    and readers that take a missing flag for false or for true get it wrong for the other half.
+
+    Recognised by: no such key at the top or in text_config.
+
+    Fine: transformers 4 leaves it out when it has the default of the class.
+
+    Cure: write the value that the tensors imply.
+    """
+    _both_known(view)
+    tie = view.tie
+    if tie.key_written:
+        return
+    implied = True if _absent(view) else view.head_equals_embedding
+    known = tie.meant is not None
+    if known and _absent(view) and tie.meant is False:
+        implied = None  # the head is lost: what the flag should say is not for the file to tell
+    if not known and _absent(view) and view.embedding_model:
+        return
+    operations = flag_operations(view, implied) if implied is not None and known else []
+    yield found(
+        NOTE if known or not _absent(view) else WARNING,
+        "tie_word_embeddings is not written; "
+        + (f"the class ties by default: {'yes' if tie.meant else 'no'}" if known
+           else "what holds for this class is not known here"),
+        certainty=PROVEN if known else LIKELY,
+        at=view.at(),
+        evidence=tie.evidence,
+        cure=consent("write it explicitly", *operations) if operations else None,
+    )
+
+
+@rule("H07", "tie-flag-disputed")
+def tie_flag_disputed(view: View) -> Iterator[Finding]:
+    """transformers 4 and 5 read the tie flag of this config differently.
+
+    Why: in composite models version 4 asks `text_config` alone and version 5 the top level, each with
+    defaults of its own. The same file is tied in one and untied in the other.
+
+    Recognised by: both values, resolved for each version.
+
+    Fine: version 5 writes some families this way itself (mistral3); as long as nobody loads the file
+    with version 4, nothing happens.
+
+    Cure: write the same value on both levels.
+    """
+    _text_generator(view)
+    tie = view.tie
+    root = view.settings.get("tie_word_embeddings")
+    nested = view.text_settings.get("tie_word_embeddings") if view.text_level else None
+    unequal = root is not None and nested is not None and bool(root) != bool(nested)
+    lonely = bool(view.text_level and view.generator and view.generator.nested
+                  and (root is None) != (nested is None))
+    if not tie.disputed and not unequal and not lonely:
+        return
+    severity = WARNING if tie.disputed and tie.meant is None else NOTE
+    if tie.disputed and _absent(view) and tie.writer == 4:
+        severity = WARNING
+    said = (
+        f"transformers 4 takes the head as {_said(tie.v4)}, transformers 5 as {_said(tie.v5)}"
+        if tie.disputed
+        else "the tie flag stands on one level only, which some readers ignore" if lonely
+        else "the two levels of the tie flag contradict each other"
+    )
+    value = tie.meant
+    cure = None
+    if value is not None and not (_absent(view) and value is False):
+        cure = consent("write the same value on both levels", *flag_operations(view, value))
+    yield found(severity, said, at=_location(view), evidence=tie.evidence, cure=cure)
+
+
+def _said(value: bool | None) -> str:
+    return "unknown" if value is None else "tied" if value else "untied"
+
+
+@rule("H08", "embedding-absent", absorbs=("H06", "H09"))
+def embedding_absent(view: View) -> Iterator[Finding]:
+    """The head is stored, the embedding is not.
+
+    Why: savers that keep the first of two shared tensors by alphabet (safetensors.torch.save_model,
+    save_torch_state_dict) drop the embedding of a tied model. transformers 4.51 to 4.57 leave it
+    empty and fail in the first forward; other loaders ask for the embedding.
+
+    Recognised by: the names; an entry in `__metadata__` such as
+    `"model.embed_tokens.weight": "lm_head.weight"` proves that the two are one.
+
+    Cure: for a tied model, call it by the name of the embedding. For an untied one the embedding is
+    lost.
+    """
+    _text_generator(view)
+    if not view.head or view.embedding:
+        return
+    facts = view.generator
+    wanted = facts.embedding if facts else None
+    if not wanted:
+        raise CannotRun("what the embedding of this class is called is not known")
+    if any(n.startswith(wanted.removesuffix(".weight") + ".") for n in view.tensors):
+        return  # a quantised embedding
+    if facts and facts.prefix and not any(n.startswith(facts.prefix) for n in view.tensors):
+        raise CannotRun(f"no name starts with `{facts.prefix}`: the names follow another layout")
+    head = view.tensors[view.head]
+    alias = any(
+        w.header.metadata and w.header.metadata.get(wanted) == head.name
+        for w in view.checkpoint.weights
+    )
+    tied = alias or view.tie.meant
+    evidence = (
+        *view.tie.evidence,
+        Evidence("names", f"{printable(head.name)} is there, {wanted} is not"),
+        *((Evidence(head.file, f"__metadata__ says that {wanted} is {printable(head.name)}"),)
+          if alias else ()),
+    )
+    if tied:
+        yield found(
+            WARNING,
+            f"{wanted} is stored under the name of the head, {printable(head.name)}",
+            at=Location(head.file),
+            tensors=(head.name, wanted),
+            evidence=evidence,
+            cure=safe(f"rename it to {wanted}", rename(head.name, wanted)),
+        )
+        return
+    yield found(
+        ERROR,
+        f"{wanted} is lost: it is not stored, and not tied to the head",
+        certainty=PROVEN if tied is False else LIKELY,
+        at=Location(head.file),
+        tensors=(wanted,),
+        evidence=evidence,
+        cure=consent(f"take {wanted} from the model it was tuned from",
+                     {"op": "graft", "tensor": wanted}, needs="donor"),
+        not_=f"renaming {printable(head.name)}: the input would be read through the output matrix",
+    )
+
+
+@rule("H09", "tied-group-incomplete")
+def tied_group_incomplete(view: View) -> Iterator[Finding]:
+    """A group of three or more tied tensors is stored under a name that readers do not expect.
+
+    Why: T5 and BART share one matrix between encoder, decoder and head. transformers keeps one of the
+    names, others look for a certain one.
+
+    Recognised by: the ties of the class, and which members are there.
+
+    Fine: untied relatives (MADLAD, UMT5) have separate matrices.
+
+    Cure: store it under the name that transformers keeps.
+    """
+    _text_generator(view)
+    facts = view.generator
+    if facts is None or len(facts.ties) < 2:
+        raise NotApplicable("the class has no larger tied group")
+    keepers = set(facts.ties.values())
+    for keeper in sorted(keepers):
+        members = [alias for alias, kept in facts.ties.items() if kept == keeper]
+        here = [m for m in members if m in view.tensors]
+        if len(members) < 2 or keeper in view.tensors or not here:
+            continue
+        tied = view.tie.meant is True
+        first = view.tensors[here[0]]
+        same = tied and len(here) == 1
+        yield found(
+            WARNING,
+            f"{keeper} is stored as {printable(first.name)}",
+            certainty=PROVEN if same else LIKELY,
+            at=Location(first.file),
+            tensors=(keeper, *here),
+            evidence=(*view.tie.evidence, Evidence("names", f"no tensor is called {keeper}")),
+            cure=safe(f"rename it to {keeper}", rename(first.name, keeper)) if same else None,
+        )
+
+
+@rule("H10", "task-head-absent")
+def task_head_absent(view: View) -> Iterator[Finding]:
+    """The class has a task head (score, classifier, qa_outputs) that is not stored.
+
+    Why: transformers starts it with random numbers. Training that began from an adapter often leaves
+    the head in the adapter's `modules_to_save`.
+
+    Recognised by: the class in config.json and its tensors.
+
+    Fine: a model that is about to be trained has no task head yet.
+
+    Cure: fetch it from the adapter, or export again.
+    """
+    view.need_config()
+    view.need_whole()
+    facts = view.wanted or view.declared
+    if facts is None or facts.task not in _HEADED_TASKS:
+        raise NotApplicable("the class has no task head")
+    if not view.embedding:
+        raise CannotRun("the body has no name that is known")
+    heads = [n for n in facts.own if n.endswith(".weight") and "*" not in n]
+    modules = [n.removesuffix(".weight") + "." for n in heads]
+    if not heads or any(n.startswith(tuple(modules)) for n in view.tensors):
+        return
+    yield found(
+        ERROR,
+        f"{heads[-1]}, the head of {facts.name}, is not stored",
+        at=view.at("architectures"),
+        tensors=tuple(heads),
+        evidence=(Evidence("names", f"no tensor is called {', '.join(heads[:3])}"),),
+        cure=advice("fetch it from the adapter's modules_to_save, or export again"),
+    )
+
+
+@rule("H11", "foreign-head")
+def foreign_head(view: View) -> Iterator[Finding]:
+    """A generating model carries a head of another task: `v_head`, `score`.
+
+    Why: strict loaders refuse the extra tensors, others ignore them.
+
+    Recognised by: names.
+
+    Fine: trl needs its value head for resuming.
+
+    Cure: drop it for serving.
+    """
+    view.need_config()
+    if not view.must_generate:
+        raise NotApplicable("the class does not generate")
+    extra = [
+        t.name for n, t in view.tensors.items() if n.startswith(_FOREIGN_HEADS)
+    ]
+    if extra:
+        yield found(
+            WARNING,
+            f"a head of another task is stored: {', '.join(map(printable, extra[:3]))}",
+            at=Location(view.checkpoint.tensors[extra[0]].file),
+            tensors=tuple(extra),
+            evidence=(Evidence("names", ", ".join(map(printable, extra[:4]))),),
+            cure=consent("drop it", *({"op": "drop", "tensor": n} for n in extra)),
+        )
+
+
+@rule("H12", "head-rows-differ")
+def head_rows_differ(view: View) -> Iterator[Finding]:
+    """Head and embedding have different numbers of rows.
+
+    Why: one of them was resized or padded alone. transformers refuses the one that does not fit
+    `vocab_size`.
+
+    Recognised by: shapes.
+
+    Fine: Mllama (eight more rows in the embedding), CPM-Ant, and draft models with a reduced
+    vocabulary.
+
+    Cure: none that is safe; find out which of the two fits the tokenizer.
+    """
+    _both_known(view)
+    if not view.head or not view.embedding:
+        return
+    head, embedding = view.tensors[view.head], view.tensors[view.embedding]
+    plain = head.dtype in FLOATS and embedding.dtype in FLOATS
+    if not plain or len(head.shape) != 2 or len(embedding.shape) != 2:
+        return
+    if head.shape[0] == embedding.shape[0]:
+        return
+    right = view.model_type in _MORE_ROWS_IN_EMBEDDING or _draft(view)
+    severity: Severity = NOTE if right else WARNING
+    yield found(
+        severity,
+        f"the head has {head.shape[0]} rows, the embedding {embedding.shape[0]}"
+        + (", as in every model of this kind" if right else ""),
+        at=Location(head.file),
+        tensors=(head.name, embedding.name),
+        evidence=(Evidence("shapes", f"{printable(head.name)} {_shape(head)}"),
+                  Evidence("shapes", f"{printable(embedding.name)} {_shape(embedding)}")),
+    )
+
+
+RULES = (
+    head_tied, head_lost, no_head_by_design, head_redundant, head_differs, tie_flag_absent,
+    tie_flag_disputed, embedding_absent, tied_group_incomplete, task_head_absent, foreign_head,
+    head_rows_differ,
+)

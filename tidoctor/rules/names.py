@@ -1,0 +1,464 @@
+"""N: tensor names, from wrappers around all of them to a damaged suffix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
+from tidoctor.names import (
+    WRAPPER_INFIXES,
+    WRAPPER_PREFIXES,
+    collapse,
+    is_adapter,
+    printable,
+    roots,
+    without_adapter,
+    without_infixes,
+)
+from tidoctor.rules.rule import (
+    ERROR,
+    LIKELY,
+    NOTE,
+    WARNING,
+    NotApplicable,
+    consent,
+    found,
+    rename,
+    rule,
+    safe,
+)
+from tidoctor.rules.view import View
+
+_GAMMA = re.compile(r"(.*\.?LayerNorm)\.(gamma|beta)")
+_WEIGHT_NORM = re.compile(r"(.*)\.(weight_g|weight_v)")
+_PARAMETRIZED = re.compile(r"(.*)\.parametrizations\.weight\.original[01]")
+_SUBCLASS = re.compile(r"(.*\.weight)\.(_data|_scale|_zero_point)")
+_SEQUENTIAL_HEAD = re.compile(r"((?:.*\.)?(?:lm_head|embed_out))\.0\.(weight|bias)")
+# Modules that are plain matrices or norms in every family that has them. Packed experts
+# (`experts.down_proj`) are parameters of that name and legally carry no suffix.
+_MODULES = re.compile(
+    r"(?:.*\.)?(?:lm_head|embed_out|embed_tokens|wte|word_embeddings"
+    r"|(?:self_attn|attention|attn)\.(?:[qkvo]_proj|qkv_proj|out_proj|dense|c_attn|c_proj)"
+    r"|mlp\.(?:gate_proj|up_proj|down_proj|gate_up_proj|fc1|fc2|c_fc|c_proj)"
+    r"|(?:input|post_attention)_layernorm|(?:model|transformer)\.norm)"
+)
+
+
+def _renames(
+    view: View, names: Iterable[str], new_name: Callable[[str], str]
+) -> list[Operation] | None:
+    """Renaming operations; None when two tensors would get one name."""
+    pairs = [(n, new_name(n)) for n in names]
+    pairs = [(old, new) for old, new in pairs if old != new]
+    taken = set(view.checkpoint.tensors) - {old for old, _ in pairs}
+    new = [n for _, n in pairs]
+    if len(set(new)) < len(new) or taken & set(new) or not all(new):
+        return None
+    return [rename(old, n) for old, n in pairs]
+
+
+def _cure(operations: list[Operation] | None, summary: str) -> Cure | None:
+    return safe(summary, *operations) if operations else None
+
+
+def _shown(names: Iterable[str], limit: int = 3) -> str:
+    patterns = [printable(p) for p, _ in collapse(names)]
+    more = f" and {len(patterns) - limit} more" if len(patterns) > limit else ""
+    return ", ".join(patterns[:limit]) + more
+
+
+def _file(view: View, name: str) -> Location:
+    return Location(view.checkpoint.tensors[name].file)
+
+
+def _has_index_line(view: View, name: str) -> Location:
+    index = view.checkpoint.index
+    if index and index.weight_map.get(name) and (line := index.document.line("weight_map", name)):
+        return Location(index.file, line)
+    return _file(view, name)
+
+
+def _not_adapter(view: View) -> None:
+    if view.checkpoint.entrance == "adapter":
+        raise NotApplicable("the folder holds an adapter")
+
+
+@rule("N01", "wrapper-prefix")
+def wrapper_prefix(view: View) -> Iterator[Finding]:
+    """A training wrapper stands in front of the names: `module.`, `_orig_mod.` and their like.
+
+    Why: transformers finds none of the tensors and starts with random weights; it says so only in a
+    report. The state dict was taken from the wrapped model.
+
+    Recognised by: more than half of the names carry the prefix; combinations are peeled one after
+    the other. Also a whole set one level too deep (`model.model.layers`, `model.lm_head`).
+
+    Fine: `model.model.` occurs in composite classes; it is claimed only when the head, too, is one
+    level deeper.
+
+    Cure: strip the prefix. Headers and index change, no tensor does.
+    """
+    _not_adapter(view)
+    names = [n for n, bare in view.unwrapped.items() if bare != n]
+    if view.wrappers:
+        who = ", ".join(f"`{p}` ({WRAPPER_PREFIXES[p]})" for p in view.wrappers)
+        operations = _renames(view, names, lambda n: view.unwrapped[n])
+        yield found(
+            ERROR,
+            f"{len(names)} of {len(view.unwrapped)} names carry the wrapper {who}",
+            at=_has_index_line(view, names[0]),
+            tensors=tuple(names),
+            evidence=(Evidence("names", _shown(names), list(view.wrappers)),),
+            cure=_cure(operations, f"strip {''.join(view.wrappers)} from {len(names)} names"),
+        )
+        return
+    facts = view.generator
+    prefix = facts.prefix if facts else ""
+    if not facts or not prefix or not facts.head or not facts.embedding:
+        return
+    deeper = all(n.startswith(prefix) for n in view.checkpoint.tensors)
+    if deeper and {prefix + facts.head, prefix + facts.embedding} <= set(view.checkpoint.tensors):
+        operations = _renames(view, view.checkpoint.tensors, lambda n: n.removeprefix(prefix))
+        yield found(
+            ERROR,
+            f"every name is one level too deep: {_shown([prefix + facts.embedding])}",
+            at=_has_index_line(view, prefix + facts.head),
+            evidence=(Evidence("names", f"{prefix}{facts.head} stands where {facts.head} belongs"),),
+            cure=_cure(operations, f"strip one `{prefix}` from every name"),
+        )
+
+
+@rule("N02", "wrapper-infix")
+def wrapper_infix(view: View) -> Iterator[Finding]:
+    """A wrapper stands inside the path: `layers.0._checkpoint_wrapped_module.mlp`.
+
+    Why: transformers does not find these tensors and leaves them random.
+
+    Recognised by: the component itself; only some layers may have it.
+
+    Cure: strip it. Headers and index change, no tensor does.
+    """
+    names = [n for n, bare in view.unwrapped.items() if without_infixes(bare) != bare]
+    if not names:
+        return
+    who = [w for w in WRAPPER_INFIXES if any(f".{w}." in n for n in names)]
+    operations = _renames(view, names, without_infixes)
+    yield found(
+        ERROR,
+        f"{len(names)} names carry the wrapper "
+        + ", ".join(f"`{w}` ({WRAPPER_INFIXES[w]})" for w in who),
+        at=_has_index_line(view, names[0]),
+        tensors=tuple(names),
+        evidence=(Evidence("names", _shown(names), who),),
+        cure=_cure(operations, f"strip it from {len(names)} names"),
+    )
+
+
+@rule("N03", "unmerged-adapter")
+def unmerged_adapter(view: View) -> Iterator[Finding]:
+    """A full checkpoint with a LoRA adapter that was not merged.
+
+    Why: the weights stand under `base_layer`, where no loader looks, and what was trained
+    (`lora_A`, `lora_B`) is ignored.
+
+    Recognised by: whole components: `lora_A`, `lora_B`, `base_layer`, `modules_to_save`.
+
+    Fine: `lora` inside other names (`q_a_proj` of DeepSeek, `w_lora` of RWKV) is no adapter.
+
+    Cure: merge it with the library that trained it. Where only `base_layer` is left and no adapter is,
+    a rename is enough.
+    """
+    names = list(view.checkpoint.tensors)
+    parts = [n for n in names if is_adapter(n)]
+    moved = [n for n in names if n not in set(parts) and without_adapter(n) != n]
+    if view.checkpoint.entrance == "adapter":
+        if not any(".base_layer." in n for n in moved):
+            raise NotApplicable("the folder holds an adapter, as it should")
+    elif not parts and not moved:
+        return
+    cure: Cure | None = None
+    if not parts:
+        cure = _cure(
+            _renames(view, moved, lambda n: without_adapter(n) or ""),
+            f"strip `base_layer` from {len(moved)} names",
+        )
+    yield found(
+        ERROR,
+        f"an adapter was not merged: {len(parts)} adapter tensors, {len(moved)} weights under "
+        "wrapped names",
+        at=_has_index_line(view, (parts or moved)[0]),
+        tensors=tuple(parts + moved),
+        evidence=(Evidence("names", _shown(parts + moved)),),
+        cure=cure or consent("merge the adapter with the library that trained it", needs="merge"),
+        not_="stripping the names without merging: the model would compute as if never trained"
+        if parts
+        else "",
+    )
+
+
+@rule("N04", "bare-layout")
+def bare_layout(view: View) -> Iterator[Finding]:
+    """The tensors of the body stand without the base prefix: `layers.0` for `model.layers.0`.
+
+    Why: the file was saved from the bare base class. transformers puts the prefix back itself,
+    except that version 4 calls a file with a bare body and a head "corrupted"; most other loaders
+    want the prefix.
+
+    Recognised by: the embedding and the layers without the prefix that the family has.
+
+    Fine: GPT-2 and BLOOM were published bare; embedding models are bare on purpose; T5 has no prefix.
+
+    Cure: put the prefix in front. Headers and index change, no tensor does.
+    """
+    prefix, bare, prefixed = layout(view)
+    if not bare or prefixed:
+        return
+    facts = view.generator
+    mixed = view.head is not None and bool(view.declared and view.declared.task != "base")
+    here = [view.tensors[n].name for n in bare]  # a wrapper may still stand around them
+    operations = _renames(view, here, lambda n: prefix + _canonical(view, n))
+    summary = f"put `{prefix}` in front of {len(bare)} names"
+    yield found(
+        WARNING if mixed else NOTE,
+        f"{len(bare)} of {len(view.checkpoint.tensors)} tensors lack the prefix `{prefix}` of "
+        f"{facts.name if facts else 'this family'}",
+        at=_has_index_line(view, here[0]),
+        tensors=tuple(here),
+        evidence=(Evidence("names", _shown(here)),),
+        cure=_cure(operations, summary),
+    )
+
+
+def _canonical(view: View, name: str) -> str:
+    return without_infixes(view.unwrapped[name])
+
+
+def layout(view: View) -> tuple[str, list[str], list[str]]:
+    """(prefix, body names without it, body names with it) of a family that has a base prefix.
+
+    Names are canonical. Raises NotApplicable when the family has no such prefix or is unknown.
+    """
+    facts = view.generator
+    if facts is None or not facts.prefix or not facts.uniform_prefix or not facts.embedding:
+        raise NotApplicable("the family has no base prefix that is known")
+    prefix = facts.prefix
+    prefixed = [n for n in view.tensors if n.startswith(prefix)]
+    embedding = facts.embedding.removeprefix(prefix)
+    # The body is told from the head by the first component: `lm_head`, `cls`, `score`.
+    outside = {n.partition(".")[0] for n in facts.own}
+    others = [
+        n for n in view.tensors
+        if not n.startswith(prefix) and n.partition(".")[0] not in outside
+    ]
+    if embedding not in view.tensors and not _same_blocks(others, prefixed, prefix):
+        return prefix, [], prefixed
+    return prefix, others, prefixed
+
+
+def _same_blocks(bare: list[str], prefixed: list[str], prefix: str) -> bool:
+    """Whether layers stand under both roots and are made of the same parts.
+
+    The parts are compared, since another family's layout may share the root and nothing else.
+    """
+    root = roots(bare).main
+    if root is None or prefix + root not in roots(prefixed).counts:
+        return False
+    ours, theirs = _parts(bare, root), _parts(prefixed, prefix + root)
+    return bool(ours) and ours <= theirs
+
+
+def _parts(names: list[str], root: str) -> set[str]:
+    """The names of the modules right below the layer number."""
+    tails = (n.removeprefix(root + ".").partition(".")[2] for n in names if n.startswith(root + "."))
+    return {tail.partition(".")[0] for tail in tails}
+
+
+@rule("N05", "mixed-layout", absorbs=("N04",))
+def mixed_layout(view: View) -> Iterator[Finding]:
+    """Some tensors of the body carry the base prefix, others do not.
+
+    Why: transformers 4 leaves those without it random; version 5 reads both.
+
+    Recognised by: the same layers under two roots.
+
+    Fine: a head at the top beside a prefixed body is the normal layout.
+
+    Cure: put the prefix in front of the bare ones.
+    """
+    prefix, bare, prefixed = layout(view)
+    if not bare or not prefixed:
+        return
+    here = [view.tensors[n].name for n in bare]
+    operations = _renames(view, here, lambda n: prefix + _canonical(view, n))
+    yield found(
+        ERROR,
+        f"{len(bare)} tensors of the body stand without the prefix `{prefix}`, {len(prefixed)} "
+        "with it",
+        at=_has_index_line(view, here[0]),
+        tensors=tuple(here),
+        evidence=(Evidence("names", f"without: {_shown(here)}"),
+                  Evidence("names", f"with: {_shown(prefixed)}")),
+        cure=_cure(operations, f"put `{prefix}` in front of {len(bare)} names"),
+    )
+
+
+@rule("N11", "legacy-names")
+def legacy_names(view: View) -> Iterator[Finding]:
+    """Parameter names of an older generation: `LayerNorm.gamma`, or the two forms of weight norm.
+
+    Why: transformers renames them while loading; converters to other formats often do not.
+
+    Recognised by: the suffix, `gamma` and `beta` only below a module called `LayerNorm`.
+
+    Fine: `gamma` is a real name in ConvNeXt and layer-scale blocks. Weight norm has two spellings,
+    `weight_g`/`weight_v` and `parametrizations.weight.original0`/`1`: each is right for its torch.
+
+    Cure: rename `gamma` to `weight` and `beta` to `bias`. For weight norm nothing has to be done.
+    """
+    names = list(view.checkpoint.tensors)
+    old = [n for n in names if _GAMMA.fullmatch(n)]
+    if old:
+        operations = _renames(
+            view, old,
+            lambda n: n.removesuffix("gamma") + "weight" if n.endswith("gamma")
+            else n.removesuffix("beta") + "bias",
+        )
+        yield found(
+            NOTE,
+            f"{len(old)} LayerNorm parameters are called gamma and beta, as in TensorFlow",
+            at=_has_index_line(view, old[0]),
+            tensors=tuple(old),
+            evidence=(Evidence("names", _shown(old)),),
+            cure=_cure(operations, f"rename {len(old)} parameters"),
+        )
+    normed = [n for n in names if _WEIGHT_NORM.fullmatch(n) or _PARAMETRIZED.fullmatch(n)]
+    if normed:
+        new = bool(_PARAMETRIZED.fullmatch(normed[0]))
+        yield found(
+            NOTE,
+            f"{len(normed)} parameters of weight norm in the "
+            f"{'newer' if new else 'older'} spelling; readers of the other one rename",
+            at=_has_index_line(view, normed[0]),
+            tensors=tuple(normed),
+            evidence=(Evidence("names", _shown(normed)),),
+        )
+
+
+@rule("N12", "wrapped-module")
+def wrapped_module(view: View) -> Iterator[Finding]:
+    """A tensor of a wrapped module or tensor subclass: `lm_head.0.weight`, `weight._data`.
+
+    Why: no loader looks there; the module stays random, or a quantised tensor lies in pieces.
+
+    Recognised by: a head with a number in its path; `._data` and `._scale` behind `weight`.
+
+    Fine: a Sequential elsewhere (`mlp.0.weight` in projectors).
+
+    Cure: `lm_head.0.weight` is renamed. The pieces of a tensor subclass have to be dequantised by
+    the library that made them.
+    """
+    heads = [n for n in view.checkpoint.tensors if _SEQUENTIAL_HEAD.fullmatch(n)]
+    if heads:
+        operations = _renames(view, heads, lambda n: _SEQUENTIAL_HEAD.sub(r"\1.\2", n))
+        yield found(
+            ERROR,
+            f"the head is wrapped in a Sequential: {_shown(heads)}",
+            at=_has_index_line(view, heads[0]),
+            tensors=tuple(heads),
+            evidence=(Evidence("names", _shown(heads)),),
+            cure=_cure(operations, "rename it"),
+        )
+    pieces = [n for n in view.checkpoint.tensors if _SUBCLASS.fullmatch(n)]
+    if pieces:
+        yield found(
+            ERROR,
+            f"{len(pieces)} tensors are pieces of a quantised tensor: {_shown(pieces)}",
+            at=_has_index_line(view, pieces[0]),
+            tensors=tuple(pieces),
+            evidence=(Evidence("names", _shown(pieces)),),
+        )
+
+
+@rule("N13", "damaged-suffix")
+def damaged_suffix(view: View) -> Iterator[Finding]:
+    """A name has lost its `.weight`, or has it twice.
+
+    Why: no loader repairs it; the module stays random. More often the fault is in code that asks for
+    a module (`lm_head`) where it should ask for its tensor (`lm_head.weight`).
+
+    Recognised by: a module that is a matrix or a norm in every family, without suffix.
+
+    Fine: packed experts, `A_log`, `D`, `dt_bias`, `sinks` and the like have no suffix.
+
+    Cure: rename.
+    """
+    names = view.checkpoint.tensors
+    cut = [
+        n for n, t in names.items()
+        if _MODULES.fullmatch(view.unwrapped[n]) and t.shape and f"{n}.weight" not in names
+    ]
+    twice = [n for n in names if n.endswith(".weight.weight")]
+    if not cut and not twice:
+        return
+    operations = _renames(
+        view, cut + twice,
+        lambda n: n.removesuffix(".weight") if n.endswith(".weight.weight") else n + ".weight",
+    )
+    what = f"{len(cut)} names lack `.weight`" if cut else f"{len(twice)} names have `.weight` twice"
+    yield found(
+        ERROR,
+        f"{what}: {_shown(cut + twice)}",
+        at=_has_index_line(view, (cut + twice)[0]),
+        tensors=tuple(cut + twice),
+        evidence=(Evidence("names", _shown(cut + twice)),),
+        cure=_cure(operations, f"rename {len(cut) + len(twice)} tensors"),
+    )
+
+
+@rule("N15", "names-cut")
+def names_cut(view: View) -> Iterator[Finding]:
+    """Every name has lost the same number of characters at its start: `der.layers` for
+    `model.decoder.layers`.
+
+    Why: a script stripped a wrapper prefix by length, not by content. No loader finds anything.
+
+    Recognised by: all names start with the tail of the path that the family's embedding has, and the
+    tail begins inside a component.
+
+    Cure: put the characters back.
+    """
+    facts = view.generator
+    if facts is None or not facts.embedding or facts.embedding in view.tensors:
+        raise NotApplicable("the embedding has its full name, or is not known")
+    full = facts.embedding
+    names = list(view.checkpoint.tensors)
+    cut = next(
+        (
+            k for k in range(1, len(full))
+            if full[k:] in view.tensors and full[k - 1] != "." and full[k] != "."
+        ),
+        None,
+    )
+    if cut is None:
+        return
+    fragment = full[cut:].partition(".")[0] + "."
+    if not all(n.startswith(fragment) for n in names):
+        return
+    operations = _renames(view, names, lambda n: full[:cut] + n)
+    yield found(
+        ERROR,
+        f"every name has lost its first {cut} characters: {printable(fragment)}… for "
+        f"{full[:cut]}{printable(fragment)}…",
+        certainty=LIKELY,
+        at=_has_index_line(view, names[0]),
+        tensors=tuple(names),
+        evidence=(Evidence("names", f"{_shown([full[cut:]])} where {full} belongs", cut),),
+        cure=_cure(operations, f"put `{full[:cut]}` in front of {len(names)} names"),
+    )
+
+
+RULES = (
+    wrapper_prefix, wrapper_infix, unmerged_adapter, bare_layout, mixed_layout, legacy_names,
+    wrapped_module, damaged_suffix, names_cut,
+)

@@ -1,0 +1,185 @@
+"""From the message of a loader to the rules that may be behind it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Symptom(NamedTuple):
+    """A kind of message, the likely rules in order, and what to keep in mind."""
+
+    pattern: str  # a regular expression, searched without regard to case
+    codes: tuple[str, ...]
+    advice: str
+
+
+# Collected from public reports of transformers, candle, LoRAX, text-generation-inference, mergekit,
+# vLLM, llama.cpp and MLX; the more specific message stands first.
+SYMPTOMS: tuple[Symptom, ...] = (
+    Symptom(
+        r"(cannot find tensor|weight|does not contain tensor|missing tensor|missing weight)\W+"
+        r"(\w+\.)*(lm_head|output|embed_out)\b(\.weight)?",
+        ("H01", "H02", "N13", "H03"),
+        "a tied model stores no head: diagnose tells whether it is tied (then upgrade the loader, or "
+        "`tidoctor untie`) or lost; a loader that asks for `lm_head` without `.weight` is at fault",
+    ),
+    Symptom(
+        r"KeyError: ['\"]lm_head\.weight|(parameters? not in model|no module or parameter named|"
+        r"can ?not map tensor)\W+.*lm_head",
+        ("H04", "H01", "H05", "H11"),
+        "drop the head only when it equals the embedding (H04); when it differs (H05), never",
+    ),
+    Symptom(
+        r"newly initialized.*lm_head|lm_head\.weight\s*\|\s*MISSING",
+        ("H02", "N12", "N01", "H06"),
+        "harmless for tied models in old versions, a lost head otherwise",
+    ),
+    Symptom(
+        r"newly initialized.*(score|classifier|qa_outputs)",
+        ("H10", "H03"),
+        "expected when training of a classifier begins, a loss when it is served",
+    ),
+    Symptom(
+        r"unexpected key.*(_orig_mod|module\.|pretrained_model|_fsdp_wrapped)|"
+        r"(_orig_mod|_fsdp_wrapped_module|_forward_module)\.",
+        ("N01", "N02"),
+        "",
+    ),
+    Symptom(
+        r"newly initialized|missing keys|MISSING",
+        ("N01", "N02", "C04", "N04", "S07", "F05"),
+        "when every layer is listed, the names as a whole do not fit: a wrapper, another layout or a "
+        "stub file",
+    ),
+    Symptom(
+        r"state dictionary.*(seems?|is) corrupted|checkpoint seems? corrupted",
+        ("N05", "N04"),
+        "transformers 4 says so of a bare body beside a head",
+    ),
+    Symptom(
+        r"no module or parameter named ['\"]?(layers|model|language_model)",
+        ("N04", "C04", "N01"),
+        "",
+    ),
+    Symptom(
+        r"can ?not map tensor.*(gamma|beta)",
+        ("N11",),
+        "",
+    ),
+    Symptom(
+        r"can ?not map tensor.*(embed_tokens|layers\.)",
+        ("N04", "N01", "N03", "N12"),
+        "",
+    ),
+    Symptom(
+        r"torch\.Size\(\[0\]\)",
+        ("D01",),
+        "",
+    ),
+    Symptom(
+        r"copying a param with shape torch\.Size\(\[\d{4,}\]\)",
+        ("D02", "D01"),
+        "",
+    ),
+    Symptom(
+        r"size mismatch|ignore_mismatched_sizes",
+        ("C05", "H12", "D01", "D02"),
+        "ignore_mismatched_sizes=True fills the tensor with random numbers",
+    ),
+    Symptom(
+        r"header ?too ?large|HeaderTooLarge",
+        ("F01", "F03", "F02"),
+        "most often the file is a git-lfs pointer or a web page",
+    ),
+    Symptom(
+        r"MetadataIncompleteBuffer|incomplete metadata|not fully covered",
+        ("F02",),
+        "",
+    ),
+    Symptom(
+        r"invalid ?offset|InvalidOffset|TensorInvalidInfo|invalid shape, data type",
+        ("F03",),
+        "",
+    ),
+    Symptom(
+        r"header ?too ?small|HeaderTooSmall|invalid header length|InvalidHeader",
+        ("F05", "F02", "F01"),
+        "",
+    ),
+    Symptom(
+        r"(valid metadata|Incompatible safetensors file|metadata\.get|'NoneType' object has no "
+        r"attribute 'get')",
+        ("F04",),
+        "",
+    ),
+    Symptom(
+        r"unknown dtype|unsupported (safetensors? )?dtype|unknown variant",
+        ("F03",),
+        "an older release of the library may not know a dtype of a newer one",
+    ),
+    Symptom(
+        r"KeyError:? ['\"]?(metadata|weight_map)",
+        ("S09",),
+        "",
+    ),
+    Symptom(
+        r"adapter_config|can't find 'adapter_config",
+        ("C02", "N03"),
+        "",
+    ),
+    Symptom(
+        r"does not appear to have a file named config\.json|config\.json.*(not found|no such file)",
+        ("C02", "C01"),
+        "",
+    ),
+    Symptom(
+        r"should have a .?model_type|model_type. key",
+        ("C03", "C02"),
+        "",
+    ),
+    Symptom(
+        r"(architectures?|model class).*not supported|not a registered model|"
+        r"unsupported architecture",
+        ("C04", "C03"),
+        "the class may also be one that this server does not have",
+    ),
+    Symptom(
+        r"does not appear to have a file named (pytorch_model\.bin|model\.safetensors)|"
+        r"no file named (pytorch_model|model\.safetensors)",
+        ("S02", "S11", "C02"),
+        "",
+    ),
+    Symptom(
+        r"(no such file|not found).*-of-\d+\.safetensors|-of-\d+\.safetensors.*(no such|not found)",
+        ("S01", "S08", "S07"),
+        "",
+    ),
+    Symptom(
+        r"JSONDecodeError|invalid character|not a valid JSON|expected value at line|"
+        r"trailing comma",
+        ("C11", "S09"),
+        "",
+    ),
+    Symptom(
+        r"is on the meta device|meta tensor",
+        ("H08", "S03"),
+        "",
+    ),
+    Symptom(
+        r"share memory|shared tensor",
+        ("H08", "H09", "D01"),
+        "",
+    ),
+    Symptom(
+        r"gibberish|garbage|nonsense|repeat(s|ed|ing)? (the same )?token|random output",
+        ("H05", "H07", "H02", "S01", "S06", "N01"),
+        "none of these raises an exception in transformers",
+    ),
+)
+
+
+def symptoms(message: str) -> list[Symptom]:
+    """The kinds of messages that this one is like, the most specific first."""
+    text = message if len(message) <= 8_000 else message[:2_000] + "\n" + message[-6_000:]
+    return [s for s in SYMPTOMS if re.search(s.pattern, text, re.IGNORECASE | re.DOTALL)]

@@ -1,0 +1,412 @@
+"""The checkpoint as the later rules see it: canonical names, class, head, embedding and tie.
+
+Everything here is derived once from the immutable checkpoint and shared by the rules. Wrappers
+around names are peeled off first, so that a head called `module.lm_head.weight` is a head.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from tidoctor.atlas import families
+from tidoctor.atlas.families import ClassFacts
+from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor
+from tidoctor.errors import Usage
+from tidoctor.finding import Evidence, Location
+from tidoctor.names import peel, without_adapter, without_infixes
+from tidoctor.rules.rule import CannotRun, NotApplicable
+
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+GENERATING = (
+    "causal-lm", "seq2seq-lm", "image-text-to-text", "speech-seq2seq", "masked-lm",
+)
+"""Tasks of classes whose output projection has a row for each token, in order of preference."""
+
+TASKS = (
+    "base", "causal-lm", "masked-lm", "seq2seq-lm", "image-text-to-text", "speech-seq2seq", "ctc",
+    "sequence-classification", "token-classification", "question-answering", "multiple-choice",
+    "image-classification",
+)
+"""Tasks that `--as` understands beside class names."""
+
+TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
+UNREADABLE: frozenset[str] = frozenset({
+    "file-empty", "too-short", "lfs-pointer", "html", "not-safetensors", "all-zero",
+    "header-truncated", "header-too-large", "not-utf8", "bad-json", "bad-entry", "bad-offsets",
+    "bad-shape",
+})
+"""Kinds of defects after which the table of a file may lack tensors."""
+
+_VERSION = re.compile(r"(\d+)\.\d+")
+_EMBEDDING_MARKERS = (
+    "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Whether head and embedding are one, as each major version of transformers resolves it.
+
+    None means that it cannot be known here. `writer` is the major version that wrote the
+    config, `key_written` whether any level states the flag at all.
+    """
+
+    v4: bool | None
+    v5: bool | None
+    writer: int | None
+    key_written: bool
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def meant(self) -> bool | None:
+        """What the writer of the config meant; None when the versions differ and it is unknown."""
+        if self.v4 == self.v5:
+            return self.v5
+        return {4: self.v4, 5: self.v5}.get(self.writer or 0)
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the two major versions read the same file differently."""
+        return None not in (self.v4, self.v5) and self.v4 != self.v5
+
+
+class View:
+    """One checkpoint under examination.
+
+    `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None leaves
+    the choice to config.json. Raises Usage for a class or task that nobody knows.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, wanted: str | None = None, deep: bool = False
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.deep = deep
+        self.wanted = self._wanted(wanted)
+
+    # --- names ---
+
+    @cached_property
+    def _peeled(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        return peel(self.checkpoint.tensors)
+
+    @property
+    def wrappers(self) -> tuple[str, ...]:
+        """Wrapper prefixes in front of most names, outermost first."""
+        return self._peeled[1]
+
+    @property
+    def unwrapped(self) -> Mapping[str, str]:
+        """Each name of the files, and what is left of it without wrapper prefixes."""
+        return self._peeled[0]
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors under their canonical names: no wrapper, no infix, no adapter parts."""
+        found: dict[str, Tensor] = {}
+        for name, tensor in self.checkpoint.tensors.items():
+            bare = without_adapter(without_infixes(self.unwrapped[name]))
+            if bare is not None:
+                found.setdefault(bare, tensor)
+        return found
+
+    # --- what was asked for, and what config.json says ---
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The values of config.json."""
+        return self.checkpoint.settings
+
+    @cached_property
+    def model_type(self) -> str | None:
+        """`model_type` of the config when it is a string."""
+        value = self.settings.get("model_type")
+        return value if isinstance(value, str) and value else None
+
+    @cached_property
+    def text_level(self) -> str | None:
+        """The key under which the config of the text part of a composite model stands."""
+        return next((k for k in TEXT_CONFIGS if isinstance(self.settings.get(k), dict)), None)
+
+    @cached_property
+    def text_settings(self) -> Mapping[str, object]:
+        """The config of the text part; the whole config when there is only one part."""
+        nested = self.settings.get(self.text_level) if self.text_level else None
+        return nested if isinstance(nested, dict) else self.settings
+
+    def setting(self, key: str) -> tuple[object, tuple[str, ...]]:
+        """A value of the text part, else of the root, and the path at which it stands."""
+        if self.text_level and key in self.text_settings:
+            return self.text_settings[key], (self.text_level, key)
+        return self.settings.get(key), (key,)
+
+    def at(self, *path: str) -> Location:
+        """The place of a key in config.json; of the file when the key is not there."""
+        config = self.checkpoint.config
+        return Location(CONFIG, config.line(*path) if config and path else None)
+
+    @cached_property
+    def declared_name(self) -> str | None:
+        """The first name in `architectures`, None when there is none."""
+        names = self.settings.get("architectures")
+        first = names[0] if isinstance(names, list) and names else None
+        return first if isinstance(first, str) and first else None
+
+    @cached_property
+    def declared(self) -> ClassFacts | None:
+        """What is known of the class that config.json names."""
+        name = self.declared_name
+        return families.class_facts(families.modern_name(name)) if name else None
+
+    def _wanted(self, text: str | None) -> ClassFacts | None:
+        if text is None:
+            return None
+        if facts := families.class_facts(text):
+            return facts
+        for_type = families.classes_of(self.model_type) if self.model_type else {}
+        if text in for_type:
+            return families.class_facts(for_type[text])
+        if self.model_type and (name := families.class_for(self.model_type, text)):
+            return families.class_facts(name)
+        if text in TASKS:
+            # Which class that is for this model is not known; the rules say so where it matters.
+            return None
+        raise Usage(
+            f"--as {text}", "is neither a class of transformers nor a task",
+            f"tasks are {', '.join(TASKS)}",
+        )
+
+    @cached_property
+    def generator(self) -> ClassFacts | None:
+        """The class with an output head that this checkpoint serves, or could serve."""
+        for facts in (self.wanted, self.declared):
+            if facts and facts.task in GENERATING:
+                return facts
+        for task in GENERATING if self.model_type else ():
+            name = families.class_for(self.model_type or "", task)
+            if name and (facts := families.class_facts(name)):
+                return facts
+        return None
+
+    @cached_property
+    def target(self) -> ClassFacts | None:
+        """The class that must be served: the wanted one, else the declared one."""
+        return self.wanted or self.declared
+
+    @cached_property
+    def must_generate(self) -> bool:
+        """Whether the class to be served has an output head, by facts or else by its name."""
+        if self.target:
+            return self.target.task in GENERATING
+        name = self.declared_name or ""
+        return name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
+
+    @cached_property
+    def embedding_model(self) -> str | None:
+        """A file or folder that marks a sentence embedding model, None without one."""
+        places = {*self.checkpoint.files, *self.checkpoint.folders}
+        return next((m for m in (*_EMBEDDING_MARKERS, "1_Pooling") if m in places), None)
+
+    # --- completeness ---
+
+    @cached_property
+    def incomplete(self) -> str | None:
+        """Why the table of tensors is not complete, None when it is."""
+        c = self.checkpoint
+        if c.entrance == "file" and c.weights and (shard := c.weights[0].shard) and shard[2] > 1:
+            return f"{c.weights[0].name} is one shard of {shard[2]}"
+        if not c.weights:
+            return "no weight file could be found"
+        for weight in c.weights:
+            unread = next((d for d in weight.header.defects if d.kind in UNREADABLE), None)
+            if unread:
+                return f"{weight.name} could not be read completely"
+        present = {w.name for w in (*c.weights, *c.extras)}
+        if c.index and c.entrance == "index":
+            absent = sorted(set(c.index.weight_map.values()) - present)
+            if absent:
+                return f"{absent[0]} is not there"
+        if gap := missing_shards([w.name for w in c.weights]):
+            return f"{gap[0]} is not there"
+        return None
+
+    def need_whole(self) -> None:
+        """Raise CannotRun when tensors may be missing because a file is."""
+        if self.incomplete:
+            raise CannotRun(self.incomplete)
+
+    def need_config(self) -> Mapping[str, object]:
+        """The config's values; raises CannotRun or NotApplicable when there are none."""
+        if self.checkpoint.entrance == "adapter":
+            raise NotApplicable("the folder holds an adapter")
+        if self.checkpoint.config is None:
+            raise NotApplicable("there is no config.json")
+        if not self.settings:
+            raise CannotRun("config.json could not be read")
+        if is_foreign_config(self.settings):
+            raise NotApplicable("config.json is not one of transformers")
+        return self.settings
+
+    # --- head and embedding ---
+
+    def _present(self, candidates: tuple[str | None, ...]) -> str | None:
+        return next((n for n in candidates if n and n in self.tensors), None)
+
+    @cached_property
+    def embedding(self) -> str | None:
+        """The canonical name of the input embedding that is stored, None when there is none."""
+        facts = self.generator or self.target
+        return self._present((*spellings(facts, "embedding"), *families.EMBEDDINGS))
+
+    @cached_property
+    def head(self) -> str | None:
+        """The canonical name of the output head that is stored, None when there is none."""
+        facts = self.generator
+        own = spellings(facts, "head")
+        if self.embedding in own:  # a class that uses one matrix under one name for both
+            return None
+        name = self._present((*own, *families.HEADS))
+        return None if name == self.embedding else name
+
+    @cached_property
+    def head_name(self) -> str:
+        """What the head is called, or would be."""
+        if self.head:
+            return self.head
+        return (self.generator and self.generator.head) or "lm_head.weight"
+
+    @cached_property
+    def head_parts(self) -> tuple[str, ...]:
+        """Tensors of the head's module other than a plain weight: a quantised or wrapped head."""
+        modules = {n.removesuffix(".weight") for n in spellings(self.generator, "head") if n}
+        modules |= {n.removesuffix(".weight") for n in families.HEADS[:1]}
+        return tuple(
+            n for n in self.tensors
+            if n != self.head and any(n == m or n.startswith(m + ".") for m in modules)
+            and not n.endswith((".bias", ".dense.weight", ".layer_norm.weight"))
+        )
+
+    @cached_property
+    def head_equals_embedding(self) -> bool | None:
+        """Whether both hold the same bytes; None when they cannot be compared.
+
+        Reads both once, in pieces. Raises CannotRun when their bytes are not in the file.
+        """
+        if not self.head or not self.embedding:
+            return None
+        head, embedding = self.tensors[self.head], self.tensors[self.embedding]
+        if head.dtype not in FLOATS or embedding.dtype not in FLOATS:
+            return None
+        if head.dtype != embedding.dtype and head.shape == embedding.shape:
+            return None
+        if head.shape != embedding.shape:
+            return False
+        self.need_bytes(head)
+        self.need_bytes(embedding)
+        return self.checkpoint.same_bytes(head, embedding)
+
+    def need_bytes(self, tensor: Tensor) -> None:
+        """Raise CannotRun when the bytes of a tensor are not all in its file."""
+        for weight in self.checkpoint.weights:
+            if weight.name == tensor.file and weight.whole is not None:
+                size = weight.header.size
+                if tensor.span.end > size:
+                    raise CannotRun(f"{weight.name} ends before the last byte of {tensor.name}")
+
+    # --- tie ---
+
+    @cached_property
+    def tie(self) -> Tie:
+        """Whether head and embedding are tied, by level, version and class default.
+
+        The rule: transformers 4 reads the flag of `text_config` in composite models, transformers 5
+        the top one (for some classes with a bridge from `text_config`); what is absent takes the
+        default of the class (measured with transformers 4.44 to 5.23).
+        """
+        facts = self.generator
+        root = _flag(self.settings)
+        nested = _flag(self.text_settings) if self.text_level else None
+        evidence = self._tie_evidence(root, nested, facts)
+        if facts is None:
+            value = root if root is not None else nested
+            return Tie(value, value, self._writer, value is not None, evidence)
+        if facts.nested:
+            v4 = nested if nested is not None else facts.tie_default_v4
+            bridge = nested if facts.bridged else None
+            v5 = next((v for v in (root, bridge, facts.tie_default_v5) if v is not None), None)
+        else:
+            v4 = root if root is not None else facts.tie_default_v4
+            v5 = root if root is not None else facts.tie_default_v5
+        if not facts.tie_follows_flag and facts.always_tied is not None:
+            v5 = facts.always_tied
+        if v4 is None:
+            v4 = v5
+        return Tie(v4, v5, self._writer, root is not None or nested is not None, evidence)
+
+    @cached_property
+    def _writer(self) -> int | None:
+        for settings in (self.settings, self.text_settings):
+            version = settings.get("transformers_version")
+            if isinstance(version, str) and (m := _VERSION.match(version)):
+                return int(m[1]) if len(m[1]) < 4 else None
+        return None
+
+    def _tie_evidence(
+        self, root: bool | None, nested: bool | None, facts: ClassFacts | None
+    ) -> tuple[Evidence, ...]:
+        found = []
+        for value, path in ((root, ()), (nested, (self.text_level or "",))):
+            if value is not None:
+                where = str(self.at(*path, "tie_word_embeddings"))
+                level = f"{path[0]}." if path else ""
+                said = "true" if value else "false"
+                found.append(Evidence(where, f"{level}tie_word_embeddings is {said}", value))
+        if not found:
+            default = facts.tie_default_v5 if facts else None
+            said = (
+                f"the default of {facts.name} decides: {'tied' if default else 'not tied'}"
+                if facts and default is not None
+                else "and no default of this class is known"
+            )
+            found.append(Evidence(CONFIG, f"tie_word_embeddings is not written; {said}", default))
+        return tuple(found)
+
+
+def _flag(settings: Mapping[str, object]) -> bool | None:
+    value = settings.get("tie_word_embeddings")
+    return bool(value) if isinstance(value, bool | int) else None
+
+
+def spellings(facts: ClassFacts | None, part: str) -> tuple[str | None, ...]:
+    """How the head or embedding of a class may be called: its own name, and with or without prefix."""
+    name: str | None = getattr(facts, part, None) if facts else None
+    if not facts or not name:
+        return ()
+    bare = name.removeprefix(facts.prefix)
+    return (name, bare, facts.prefix + name)
+
+
+def is_foreign_config(settings: Mapping[str, object]) -> bool:
+    """Whether a config.json belongs to another library (diffusers, timm)."""
+    own = "model_type" in settings or "architectures" in settings
+    return not own and ("_class_name" in settings or "pretrained_cfg" in settings)
+
+
+def missing_shards(names: list[str]) -> list[str]:
+    """Names of shards that the numbering of the others calls for."""
+    from tidoctor.checkpoint import shard_of
+
+    present: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        if shard := shard_of(name):
+            present.setdefault((shard[0], shard[2]), set()).add(shard[1])
+    return [
+        f"{stem}-{k:05d}-of-{total:05d}.safetensors"
+        for (stem, total), numbers in sorted(present.items())
+        if total <= 100_000 and len(numbers) < total
+        for k in range(1, total + 1)
+        if k not in numbers
+    ]

@@ -1,0 +1,106 @@
+"""A checkpoint in a local folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidoctor.errors import Unreadable
+
+
+class Folder:
+    """The files of one local folder, read by ranges and never mapped.
+
+    Links are followed when they stay in the folder, or when the folder is a snapshot in a Hub cache
+    and they lead into the `blobs` of the same repository; any other link is refused, so that a
+    downloaded checkpoint cannot make its reader touch, or a repair copy, a file of the machine.
+    """
+
+    def __init__(self, path: Path, *, name: str, kind: str, chosen: str | None = None) -> None:
+        self.path = path
+        self.name = name
+        self.kind = kind
+        self.chosen = chosen
+        self.bytes_read = 0
+        root = path.resolve()
+        self._homes = [root]
+        if root.parent.name == "snapshots":  # <cache>/models--org--name/snapshots/<revision>
+            self._homes.append(root.parent.parent / "blobs")
+
+    def files(self) -> dict[str, int]:
+        """Regular files at the top level, by name, with their sizes in bytes."""
+        found: dict[str, int] = {}
+        for entry in self._scan():
+            try:
+                status = entry.stat()
+            except OSError:
+                continue  # a dangling link: as good as absent
+            if stat.S_ISREG(status.st_mode):
+                found[entry.name] = status.st_size
+        return dict(sorted(found.items()))
+
+    def folders(self) -> frozenset[str]:
+        """The names of the folders at the top level."""
+        return frozenset(e.name for e in self._scan() if e.is_dir(follow_symlinks=False))
+
+    def _scan(self) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.path) as entries:
+                yield from entries
+        except OSError as e:
+            raise Unreadable(self.name, f"cannot be listed ({e.strerror})") from e
+
+    def size(self, file: str) -> int | None:
+        """The size of a regular file in bytes, None when it is not there or of another kind.
+
+        Raises Unreadable for a path that leads out of the folder.
+        """
+        try:
+            status = self.locate(file).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as e:
+            raise Unreadable(f"{self.name}: {file}", f"cannot be opened ({e.strerror})") from e
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def locate(self, file: str) -> Path:
+        """The real path of a file of this folder.
+
+        Raises Unreadable when the path, or a link on it, leads out of the checkpoint.
+        """
+        try:
+            real = (self.path / file).resolve()
+        except (OSError, ValueError, RuntimeError) as e:
+            raise Unreadable(f"{self.name}: {file!r}", "is not a usable file name") from e
+        if not any(real == home or home in real.parents for home in self._homes):
+            raise Unreadable(
+                f"{self.name}: {file}", f"leads out of the checkpoint, to {real}",
+                "replace the link by the file it points to",
+            )
+        return real
+
+    def read(self, file: str, begin: int, end: int) -> bytes:
+        """The bytes [begin, end) of a file, fewer when it ends before.
+
+        Raises Unreadable when it cannot be read, or is no regular file.
+        """
+        try:
+            # O_NONBLOCK: opening a named pipe must not wait for a writer.
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            handle = os.open(self.locate(file), flags | getattr(os, "O_CLOEXEC", 0))
+            with os.fdopen(handle, "rb", buffering=0) as f:
+                if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+                    raise Unreadable(f"{self.name}: {file}", "is not a regular file")
+                f.seek(begin)
+                parts = []
+                missing = end - begin
+                while missing > 0 and (part := f.read(missing)):
+                    parts.append(part)
+                    missing -= len(part)
+        except OSError as e:
+            raise Unreadable(f"{self.name}: {file}", f"cannot be read ({e.strerror})") from e
+        data = b"".join(parts) if len(parts) != 1 else parts[0]
+        self.bytes_read += len(data)
+        return data
