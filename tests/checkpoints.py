@@ -1,4 +1,4 @@
-"""Tiny checkpoints written from small tables of names and shapes, with the standard library only."""
+"""Tiny checkpoints from small tables of names and shapes, with the standard library only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "I64": 8, "I32": 4, "U8": 1, "I8": 1,
-         "U32": 4, "BOOL": 1}
+SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "I64": 8,
+    "I32": 4,
+    "U8": 1,
+    "I8": 1,
+    "U32": 4,
+    "BOOL": 1,
+}
 
 Table = Mapping[str, "tuple[Any, ...] | list[int]"]
 
@@ -35,14 +46,16 @@ def payload(name: str, dtype: str, shape: Sequence[int]) -> bytes:
 
 def safetensors_bytes(
     tensors: Mapping[str, tuple[str, Sequence[int], bytes]],
-    metadata: Mapping[str, Any] | None = {"format": "pt"},  # noqa: B006
+    metadata: Mapping[str, Any] | None = {"format": "pt"},
 ) -> bytes:
     """A whole file; tensors lie in the order given."""
     head: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     offset = 0
     for name, (dtype, shape, data) in tensors.items():
         head[name] = {
-            "dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + len(data)]
+            "dtype": dtype,
+            "shape": list(shape),
+            "data_offsets": [offset, offset + len(data)],
         }
         offset += len(data)
     text = json.dumps(head).encode()
@@ -63,48 +76,96 @@ def filled(table: Table) -> dict[str, tuple[str, Sequence[int], bytes]]:
     return out
 
 
-def write(
-    folder: Path,
+def build(
     table: Table,
     config: Mapping[str, Any] | str | None,
     *,
     shards: int = 1,
-    metadata: Mapping[str, Any] | None = {"format": "pt"},  # noqa: B006
+    metadata: Mapping[str, Any] | None = {"format": "pt"},
     files: Mapping[str, str] | None = None,
-) -> Path:
-    """Write a checkpoint folder and return it; a config given as text is written as it stands."""
-    folder.mkdir(parents=True, exist_ok=True)
+) -> dict[str, bytes]:
+    """The files of a checkpoint by name; a config given as text is taken as it stands."""
+    out = {name: text.encode() for name, text in (files or {}).items()}
     if config is not None:
         text = config if isinstance(config, str) else json.dumps(config, indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
-    for name, text in (files or {}).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        out["config.json"] = text.encode()
     tensors = filled(table)
     if shards == 1:
-        (folder / "model.safetensors").write_bytes(safetensors_bytes(tensors, metadata))
-        return folder
+        return {**out, "model.safetensors": safetensors_bytes(tensors, metadata)}
     names = list(tensors)
     per = -(-len(names) // shards)
     weight_map = {}
     for i in range(shards):
         file = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
         part = {n: tensors[n] for n in names[i * per : (i + 1) * per]}
-        (folder / file).write_bytes(safetensors_bytes(part, metadata))
+        out[file] = safetensors_bytes(part, metadata)
         weight_map |= dict.fromkeys(part, file)
     index = {
         "metadata": {"total_size": sum(len(t[2]) for t in tensors.values())},
         "weight_map": dict(sorted(weight_map.items())),
     }
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    out["model.safetensors.index.json"] = (json.dumps(index, indent=2) + "\n").encode()
+    return out
+
+
+def write(
+    folder: Path,
+    table: Table,
+    config: Mapping[str, Any] | str | None,
+    *,
+    shards: int = 1,
+    metadata: Mapping[str, Any] | None = {"format": "pt"},
+    files: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a checkpoint folder and return it."""
+    built = build(table, config, shards=shards, metadata=metadata, files=files)
+    for name, data in built.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
     return folder
 
 
+class Memory:
+    """A source whose files are bytes in memory, for rules that need no disk."""
+
+    kind = "folder"
+    chosen: str | None = None
+
+    def __init__(self, files: Mapping[str, bytes], name: str = "memory") -> None:
+        self.name = name
+        self.bytes_read = 0
+        self._files = files
+
+    def files(self) -> dict[str, int]:
+        return {n: len(data) for n, data in sorted(self._files.items()) if "/" not in n}
+
+    def folders(self) -> frozenset[str]:
+        return frozenset(n.partition("/")[0] for n in self._files if "/" in n)
+
+    def size(self, file: str) -> int | None:
+        return len(self._files[file]) if file in self._files else None
+
+    def read(self, file: str, begin: int, end: int) -> bytes:
+        data = self._files[file][begin:end]
+        self.bytes_read += len(data)
+        return data
+
+
 LLAMA: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 16,
-    "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 4, "vocab_size": 64, "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "vocab_size": 64,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
 }
 
 

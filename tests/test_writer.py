@@ -26,13 +26,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tidoctor
+from tests import checkpoints
 from tidoctor import copying, staging, writer
 from tidoctor.checkpoint import Checkpoint, Span
 from tidoctor.copying import Mover, Origins, joined
 from tidoctor.errors import Refused, TidoctorError, Unreadable, Unwritable, Usage
 from tidoctor.plan import Plan
 from tidoctor.source.folder import Folder
-from tests import checkpoints
 
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -450,9 +450,8 @@ def test_whatever_exists_is_not_overwritten(
         ("file", "is not a folder"),
     ],
 )
-@pytest.mark.parametrize("operations", [(), (UNTIE,)])
 def test_places_where_the_result_may_not_go(
-    source: Path, tmp_path: Path, dest: str, why: str, operations: tuple[Mapping[str, object], ...]
+    source: Path, tmp_path: Path, dest: str, why: str
 ) -> None:
     (source / "sub").mkdir()
     (tmp_path / "link").symlink_to(source)
@@ -462,7 +461,7 @@ def test_places_where_the_result_may_not_go(
     (tmp_path / "file").write_text("mine")
     before = state(tmp_path)
     with pytest.raises((Usage, Unwritable), match=why):
-        writer.write(planned(source, *operations), tmp_path / dest, force=True)
+        writer.write(planned(source, UNTIE), tmp_path / dest, force=True)
     assert state(tmp_path) == before
 
 
@@ -573,32 +572,45 @@ def failing(call: str, nth: int, code: int) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (errno.ENOSPC, "no space left on .*needed, .*free"),
-        (errno.EIO, "cannot be written"),
-        (errno.EROFS, "read-only file system"),
-        (errno.EACCES, "permission denied"),
-    ],
-)
-@pytest.mark.parametrize(
     ("call", "nth"),
     [("mkdir", 1), ("write", 1), ("write", 2), ("copy_file_range", 1), ("copy_file_range", 3),
      ("ftruncate", 2), ("fsync", 1), ("fsync", 4), ("fsync", 7)],
 )  # fmt: skip
-def test_a_failing_disk_leaves_nothing(
-    sharded: Path, tmp_path: Path, call: str, nth: int, code: int, words: str, force: bool
+def test_a_full_disk_leaves_nothing(
+    sharded: Path, tmp_path: Path, call: str, nth: int, force: bool
 ) -> None:
     out = tmp_path / "out"
     if force:
         checkpoints.write(out, {"old": [2]}, {})
     result = planned(sharded, UNTIE)
     before = state(tmp_path)
-    with failing(call, nth, code) as calls, pytest.raises(Unwritable, match=words) as caught:
+    with (
+        failing(call, nth, errno.ENOSPC) as calls,
+        pytest.raises(Unwritable, match="no space left on .*needed, .*free") as caught,
+    ):
         writer.write(result, out, force=force)
     assert calls[0] >= nth
     assert caught.value.where == str(out)
     assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "words"),
+    [
+        ("write", errno.EDQUOT, "no space left"),
+        ("copy_file_range", errno.EIO, "cannot be written"),
+        ("fsync", errno.EIO, "cannot be written"),
+        ("mkdir", errno.EROFS, "read-only file system"),
+        ("mkdir", errno.EACCES, "permission denied"),
+    ],
+)
+def test_each_failure_has_its_words(
+    source: Path, tmp_path: Path, call: str, code: int, words: str
+) -> None:
+    result = planned(source, UNTIE)
+    with failing(call, 1, code), pytest.raises(Unwritable, match=words):
+        writer.write(result, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["source"]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -831,12 +843,12 @@ def test_kill_at_any_moment(sharded: Path, tmp_path: Path, force: bool) -> None:
     old = checkpoints.filled({"old": [2]})
     seeded = random.Random(7)
     killed = 0
-    for _ in range(8):
+    for _ in range(6):
         if force:
             checkpoints.write(out, {"old": [2]}, {})
         with start(SLOWLY, sharded, out, *(["force"] if force else [])) as process:
             assert process.stdout and process.stdout.readline() == "ready\n"
-            time.sleep(seeded.uniform(0, 0.08))
+            time.sleep(seeded.uniform(0, 0.25))
             process.kill()
             killed += process.wait() == -signal.SIGKILL
         if out.exists():
@@ -910,22 +922,25 @@ def sparse(folder: Path, size: int) -> Path:
     return folder
 
 
+# Not ru_maxrss: it starts at what the parent had when it forked, and would hide the growth.
 MEASURE = """
-import resource
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import re
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+base = peak()
 receipt = writer.write(planned, Path(dest))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base, receipt.verified)
+print(peak() - base, receipt.verified)
 """
 
 
 def test_memory_and_disk_do_not_grow_with_the_model(tmp_path: Path) -> None:
-    size = 1 << 30
+    size = 256 << 20
     source = sparse(tmp_path / "source", size)
     with start(MEASURE, source, tmp_path / "out") as process:
         out, errors = process.communicate(timeout=300)
     assert not errors
     grown, verified = map(int, out.split())
-    assert grown < 100_000  # kB
+    assert 0 < grown < 60_000  # kB; the safetensors library and numpy take most of it
     assert verified == 4
     result = tmp_path / "out" / "model.safetensors"
     status = result.stat()

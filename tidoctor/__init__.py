@@ -1,9 +1,9 @@
 """tidoctor, the checkpoint doctor: inspect, diagnose and repair model checkpoints without torch.
 
-    import tidoctor
+import tidoctor
 
-    for finding in tidoctor.diagnose("path/to/checkpoint").findings:
-        print(finding.code, finding.message)
+for finding in tidoctor.diagnose("path/to/checkpoint").findings:
+    print(finding.code, finding.message)
 """
 
 from __future__ import annotations
@@ -79,8 +79,17 @@ def repair(
     from tidoctor import repairs
 
     return repairs.repair(
-        source, dest, wanted=wanted, donor=donor, accept=accept, select=select, ignore=ignore,
-        partial=partial, force=force, dry_run=dry_run, progress=progress,
+        source,
+        dest,
+        wanted=wanted,
+        donor=donor,
+        accept=accept,
+        select=select,
+        ignore=ignore,
+        partial=partial,
+        force=force,
+        dry_run=dry_run,
+        progress=progress,
     )
 
 
@@ -119,7 +128,7 @@ def tie(
 
 
 def explain(code: str) -> Rule:
-    """The rule of a code or name, whose page says what it means. Raises Usage for an unknown one."""
+    """The rule of a code or name; its page says what it means. Raises Usage for an unknown one."""
     from tidoctor import rules
 
     return rules.find(code)

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from tidoctor.document import Document, parse as parse_document
+from tidoctor.document import Document
+from tidoctor.document import parse as parse_document
 from tidoctor.errors import Unreadable
-from tidoctor.header import Entry, Header, parse as parse_header
+from tidoctor.header import Entry, Header
+from tidoctor.header import parse as parse_header
 from tidoctor.names import natural_key
 from tidoctor.source import INDEX_SUFFIX, WEIGHT_SUFFIX, Source
 
@@ -141,7 +143,7 @@ class Checkpoint:
             yield self.read(tensor, begin, begin + size)
 
     def same_bytes(self, a: Tensor, b: Tensor) -> bool:
-        """Whether two tensors hold equal bytes under equal dtype and shape; reads them in pieces."""
+        """Whether two tensors have equal dtype, shape and bytes; reads them in pieces."""
         if (a.dtype, a.shape, a.nbytes) != (b.dtype, b.shape, b.nbytes):
             return False
         if a.span == b.span:
@@ -205,7 +207,8 @@ def _nothing_here(source: Source, files: Mapping[str, int]) -> Unreadable:
     pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     if pickles:
         return Unreadable(
-            source.name, f"holds no safetensors file, only pickles ({pickles[0]})",
+            source.name,
+            f"holds no safetensors file, only pickles ({pickles[0]})",
             "tidoctor never opens pickles; convert them to safetensors first",
         )
     if "model_index.json" in files:
@@ -241,7 +244,7 @@ def _index_name(source: Source, files: Mapping[str, int], config: Document | Non
 
 
 def _named_weights(config: Document | None) -> str:
-    """The weight or index file that the config itself names, as transformers 4.52 and later allow."""
+    """The weight or index file that the config names, as transformers 4.52 and later allow."""
     data = config.data if config else None
     named = data.get("transformers_weights") if isinstance(data, dict) else None
     return named if isinstance(named, str) else ""

@@ -351,7 +351,7 @@ def demo(
     from tidoctor.report.output import Output
 
     out = Output()
-    return demo.run(directory, lambda line: out.write(f"{line}\n"))
+    return demo.run(directory, lambda line: out.write(f"{line}\n"), run)
 
 
 # --- from arguments to what the commands need ----------------------------------------------------

@@ -38,12 +38,12 @@ class CureKind(StrEnum):
 
 
 Operation = Mapping[str, object]
-"""One step of a cure: `{"op": "rename", "from": "a", "to": "b"}` and its like, see `tidoctor.plan`."""
+"""One step of a cure, such as `{"op": "rename", "from": "a", "to": "b"}`; see `tidoctor.plan`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a text file of the checkpoint; `line` counts from 1, None when there is no line."""
+    """A place in a file of the checkpoint; `line` counts from 1, None when there is no line."""
 
     file: str
     line: int | None = None

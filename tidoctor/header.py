@@ -9,8 +9,9 @@ compare verdicts): a header that `parse` calls sound opens there. Known differen
 - a repeated tensor name, an entry written as the list `["F32",[2],[0,8]]`, unknown extra fields and
   null in place of `__metadata__` are defects here, but as the library accepts them, not refused;
 - refused here although the library accepts them: a dtype written as the object `{"F32":null}`, a
-  number within 0.1 % of the largest double, and a text above a megabyte with more brackets than a
-  table of tensors can have, whose objects would take over twenty times its size in memory.
+  number within 0.1 % of the largest double, and a text above a megabyte of which more than a sixth
+  are brackets and colons: a tensor has seven in at least fifty bytes, and the objects made of a
+  denser text would take over twenty times its size in memory.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ DefectKind = Literal[
 _METADATA = "__metadata__"
 _FIELDS = ("dtype", "shape", "data_offsets")
 _U64 = 2**64 - 1
+_LISTED = 10_000  # defects
 _FIRST_READ = 1 << 16  # bytes; holds most headers whole
 _DEEPEST = 125  # nesting of a field's value; with table and entry 127, the limit of serde_json
 _BLANK = " \t\r\n"
@@ -167,7 +169,7 @@ def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP
     if not _enclosed(head, length, size, cap, log):
         known = length if log[0].kind in ("header-truncated", "header-too-large") else 0
         if log[0].kind != "header-truncated":
-            return Header((), None, tuple(log), known, size)
+            return Header((), None, log.close(), known, size)
     stop = min(8 + length, size)
     raw = head[8:stop] + (read(len(head), stop) if stop > len(head) else b"")
     del head
@@ -188,7 +190,7 @@ def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP
         if entries and length % 8:
             text = f"the data starts at byte {8 + length:,}, which is not a multiple of 8"
             log.file("misaligned", text, refused=False)
-    return Header(entries, metadata, tuple(log), length, size)
+    return Header(entries, metadata, log.close(), length, size)
 
 
 def serialise(
@@ -229,14 +231,28 @@ def serialise(
 
 
 class _Log(list[Defect]):
-    """The defects found so far."""
+    """The defects found so far; those of entries are listed up to a limit and then counted."""
+
+    omitted = 0
+    last: Defect
 
     def file(self, kind: DefectKind, text: str, refused: bool = True) -> None:
         self.append(Defect(kind, None, text, refused))
 
     def entry(self, kind: DefectKind, name: str, text: str, refused: bool = True) -> None:
         """`text` continues a sentence that starts with the name."""
-        self.append(Defect(kind, name, f"{_quoted(name)} {text}", refused))
+        if len(self) < _LISTED:
+            self.append(Defect(kind, name, f"{_quoted(name)} {text}", refused))
+        else:
+            self.omitted += 1
+            self.last = Defect(kind, None, "", (self.omitted > 1 and self.last.refused) or refused)
+
+    def close(self) -> tuple[Defect, ...]:
+        """All defects, with one that stands for those not listed."""
+        if self.omitted:
+            text = f"{self.omitted:,} more defects of entries are not listed"
+            self.append(self.last._replace(text=text))
+        return tuple(self)
 
 
 # --- what kind of file it is -------------------------------------------------------------------
@@ -377,8 +393,7 @@ def _table(raw: bytes, log: _Log) -> object:
             text = f"{nuls:,} NUL bytes pad the header's JSON, where only spaces may"
             log.file("nul-padding", text)
             raw = bare
-    # An entry has three brackets in at least twenty bytes.
-    if len(raw) > 1_000_000 and raw.count(b"[") + raw.count(b"{") > len(raw) // 6:
+    if len(raw) > 1_000_000 and sum(map(raw.count, (b"[", b"{", b":"))) > len(raw) // 6:
         log.file("bad-json", f"{len(raw):,} bytes of JSON have more brackets than tensors need")
         return _Partial()
     try:

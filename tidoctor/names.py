@@ -71,9 +71,7 @@ def collapse(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     return sorted(patterns, key=lambda row: natural_key(row[1][0]))
 
 
-def _grid(
-    text: str, members: list[tuple[tuple[int, ...], str]]
-) -> list[tuple[str, list[str]]]:
+def _grid(text: str, members: list[tuple[tuple[int, ...], str]]) -> list[tuple[str, list[str]]]:
     """One pattern when the numbers of the members form a full grid, else one per leading number."""
     members.sort()
     columns = [sorted(set(column)) for column in zip(*(m[0] for m in members), strict=True)]
@@ -125,7 +123,9 @@ WRAPPER_INFIXES: Mapping[str, str] = {
 }
 """What wrappers around single layers put inside a path."""
 
-_ADAPTER = re.compile(r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.|$)")
+_ADAPTER = re.compile(
+    r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.|$)"
+)
 _INFIX = re.compile(r"\.(?:" + "|".join(WRAPPER_INFIXES) + r")(?=\.)")
 _SAVED = re.compile(r"\.modules_to_save\.[^.]+(?=\.)")
 
@@ -140,7 +140,7 @@ def wrapper_of(names: Iterable[str]) -> str | None:
 
 
 def peel(names: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Strip wrapper prefixes until none is left: ({name: bare name}, prefixes found, outermost first).
+    """Strip wrapper prefixes until none is left: ({name: bare name}, prefixes, outermost first).
 
     A prefix is claimed when more than half of the names carry it; only those names lose it.
     """

@@ -88,7 +88,9 @@ class _Draft:
     def __init__(self, checkpoint: Checkpoint, donors: Mapping[str, Checkpoint]) -> None:
         self.before = checkpoint
         self.donors = donors
-        self.rows: dict[str, list[Tensor]] = {w.name: checkpoint.rows(w) for w in checkpoint.weights}
+        self.rows: dict[str, list[Tensor]] = {
+            w.name: checkpoint.rows(w) for w in checkpoint.weights
+        }
         self.places: dict[str, list[tuple[str, int]]] = {}
         for file, rows in self.rows.items():
             for i, row in enumerate(rows):
@@ -101,9 +103,16 @@ class _Draft:
         self.adopted: list[WeightFile] = []
         self.renamed = False  # the files get the names that loaders look for
         self.verbs: Mapping[str, Callable[[Operation], None]] = {
-            "rename": self._rename, "drop": self._drop, "copy": self._copy, "graft": self._graft,
-            "set": self._set, "unset": self._unset, "tidy": self._tidy,
-            "rewrite": self._rewrite, "reindex": self._reindex, "discard": self._discard,
+            "rename": self._rename,
+            "drop": self._drop,
+            "copy": self._copy,
+            "graft": self._graft,
+            "set": self._set,
+            "unset": self._unset,
+            "tidy": self._tidy,
+            "rewrite": self._rewrite,
+            "reindex": self._reindex,
+            "discard": self._discard,
             "adopt": self._adopt,
         }
 
@@ -129,9 +138,7 @@ class _Draft:
 
     def _free(self, name: str) -> None:
         if name in self.places or any(row.name == name for row in self.fresh):
-            raise Refused(
-                self.before.source.name, f"a tensor {printable(name)} is there already"
-            )
+            raise Refused(self.before.source.name, f"a tensor {printable(name)} is there already")
 
     def _rename(self, operation: Operation) -> None:
         old, new = str(operation["from"]), str(operation["to"])
@@ -167,7 +174,8 @@ class _Draft:
         name, donor = str(operation["tensor"]), str(operation.get("donor", ""))
         if donor not in self.donors:
             raise Refused(
-                self.before.source.name, f"{printable(name)} has to come from another checkpoint",
+                self.before.source.name,
+                f"{printable(name)} has to come from another checkpoint",
                 "name it with --donor",
             )
         self._free(name)
@@ -206,8 +214,11 @@ class _Draft:
         rows = []
         for name, dtype, shape, begin, end in weight.header.entries:
             self._free(name)
-            rows.append(Tensor(name, dtype, shape, weight.name,
-                               Span(source, file, start + begin, start + end)))
+            rows.append(
+                Tensor(
+                    name, dtype, shape, weight.name, Span(source, file, start + begin, start + end)
+                )
+            )
         self.adopted.append(weight)
         self.rows[weight.name] = rows
         for i, row in enumerate(rows):
@@ -331,14 +342,13 @@ class _Draft:
             names = {row.name for row in rows}
             metadata |= {
                 # An alias note such as {"lm_head.weight": "embed"} lies once both are stored.
-                k: v for k, v in found.items()
+                k: v
+                for k, v in found.items()
                 if isinstance(v, str) and k not in names and v != "" and k != "format"
             }
             if found.get("format") in ("pt", "tf", "flax", "mlx", "np"):
                 metadata["format"] = str(found["format"])
-        raw, entries = serialise(
-            [(r.name, r.dtype, r.shape, r.nbytes) for r in rows], metadata
-        )
+        raw, entries = serialise([(r.name, r.dtype, r.shape, r.nbytes) for r in rows], metadata)
         size = len(raw) + (entries[-1].end if entries else 0)
         header = Header(
             entries=entries, metadata=metadata, defects=(), length=len(raw) - 8, size=size
@@ -358,7 +368,12 @@ class _Draft:
         weight_map = {n: tensors[n].file for n in sorted(tensors)}
         total = sum(t.nbytes for t in tensors.values())
         old = self.before.index
-        if old and dict(old.weight_map) == weight_map and old.total_size == total and not old.refused:
+        if (
+            old
+            and dict(old.weight_map) == weight_map
+            and old.total_size == total
+            and not old.refused
+        ):
             return old
         document = self._index_document(old, weight_map, total, tensors)
         texts[name] = documents.encode(document)
@@ -398,4 +413,3 @@ class _Draft:
         if stem == SINGLE:
             return "single"
         return self.before.entrance
-

@@ -83,12 +83,27 @@ def repair(
         open_wish = any(d.finding.cure and d.finding.cure.operations for d in declined)
         failed = bool(diagnosis.count(Severity.ERROR)) or open_wish
         reason = "nothing can be done without more from you" if failed else "nothing to do"
-        return Treatment("repair", before, diagnosis, plan, before, diagnosis, declined,
-                         Path(dest), None, None, reason, int(failed))
+        return Treatment(
+            "repair",
+            before,
+            diagnosis,
+            plan,
+            before,
+            diagnosis,
+            declined,
+            Path(dest),
+            None,
+            None,
+            reason,
+            int(failed),
+        )
     course = _Course("repair", before, diagnosis, plan, options, Path(dest))
     return course.carry_out(
         lambda c, d: _declined(c, d, plan, accepted),
-        partial=partial, force=force, dry_run=dry_run, progress=progress,
+        partial=partial,
+        force=force,
+        dry_run=dry_run,
+        progress=progress,
     )
 
 
@@ -180,8 +195,18 @@ class _Course:
             result = self.options.diagnose(_open(self.dest))
             remains = result.count(Severity.ERROR) > 0
         return Treatment(
-            self.verb, self.before, self.diagnosis, self.plan, planned, predicted,
-            declined(planned, predicted), self.dest, receipt, result, reason, int(remains),
+            self.verb,
+            self.before,
+            self.diagnosis,
+            self.plan,
+            planned,
+            predicted,
+            declined(planned, predicted),
+            self.dest,
+            receipt,
+            result,
+            reason,
+            int(remains),
         )
 
 
@@ -200,9 +225,7 @@ def _guard(before: Checkpoint, dest: str | Path, force: bool) -> None:
 _ROUNDS = 40  # each cures one finding; a cure that brings its finding back is not tried again
 
 
-def _cures(
-    before: Checkpoint, options: _Options, plan: Plan, accepted: frozenset[str]
-) -> Plan:
+def _cures(before: Checkpoint, options: _Options, plan: Plan, accepted: frozenset[str]) -> Plan:
     """The plan that cures one finding after the other, diagnosing anew after each."""
     current = before
     tried: set[str] = set()
@@ -225,13 +248,11 @@ def _cures(
 
 
 def _stage(finding: Finding) -> int:
-    """Files before folders before names, config and head: later stages see what earlier ones cure."""
+    """Files, folder, names, config, head: later stages see what earlier ones cure."""
     return "FSNCHD".index(finding.code[0])
 
 
-def _obstacle(
-    finding: Finding, current: Checkpoint, plan: Plan, accepted: frozenset[str]
-) -> str:
+def _obstacle(finding: Finding, current: Checkpoint, plan: Plan, accepted: frozenset[str]) -> str:
     """Why the cure of a finding is not applied, empty when it can be."""
     cure = finding.cure
     agreed = finding.code in accepted
@@ -276,8 +297,11 @@ def _unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
     if ours.model_type != theirs.model_type:
         return f"the donor {name} is a {theirs.model_type}, this is a {ours.model_type}"
     twin = ours.embedding or ours.head
-    grafts = [str(o["tensor"]) for o in (finding.cure.operations if finding.cure else ())
-              if o["op"] == "graft"]
+    grafts = [
+        str(o["tensor"])
+        for o in (finding.cure.operations if finding.cure else ())
+        if o["op"] == "graft"
+    ]
     for tensor in grafts:
         given = _in_donor(tensor, donor)
         if given is None:
@@ -287,8 +311,10 @@ def _unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
         if like is None:
             return "neither head nor embedding is there to compare the donor with"
         if row.shape != like.shape:
-            return (f"{tensor} of the donor {name} has {_dims(row.shape)}, "
-                    f"{like.name} has {_dims(like.shape)}: another vocabulary or size")
+            return (
+                f"{tensor} of the donor {name} has {_dims(row.shape)}, "
+                f"{like.name} has {_dims(like.shape)}: another vocabulary or size"
+            )
         if row.dtype != like.dtype:
             return f"{tensor} of the donor {name} is {row.dtype}, {like.name} is {like.dtype}"
     return ""
@@ -316,34 +342,42 @@ def _need_head(view: rules.View) -> None:
     """Raise Refused unless head and embedding of a complete checkpoint can be told."""
     name = view.checkpoint.source.name
     if view.incomplete:
-        raise Refused(name, f"the checkpoint is not complete: {view.incomplete}",
-                      "see tidoctor diagnose")
+        raise Refused(
+            name, f"the checkpoint is not complete: {view.incomplete}", "see tidoctor diagnose"
+        )
     if view.checkpoint.config is None:
         raise Refused(name, "there is no config.json to tell whether the head is tied")
     if not view.must_generate or (view.generator and view.generator.head is None):
         raise Refused(name, "the class has no output head", "see tidoctor diagnose")
     if not view.embedding:
-        raise Refused(name, "no embedding is stored under a name that is known",
-                      "see tidoctor diagnose")
+        raise Refused(
+            name, "no embedding is stored under a name that is known", "see tidoctor diagnose"
+        )
 
 
 def _copies(view: rules.View) -> list[Operation]:
     """Copies of the tied tensors under the names that belong to the head."""
     name = view.checkpoint.source.name
     if view.tie.meant is None:
-        raise Refused(name, "whether the head is tied is not known here",
-                      "write tie_word_embeddings into config.json")
+        raise Refused(
+            name,
+            "whether the head is tied is not known here",
+            "write tie_word_embeddings into config.json",
+        )
     if view.tie.meant is False:
-        raise Refused(name, f"{view.head_name} is not tied but lost",
-                      "a copy of the embedding would compute something else; "
-                      "see tidoctor explain H02")
+        raise Refused(
+            name,
+            f"{view.head_name} is not tied but lost",
+            "a copy of the embedding would compute something else; see tidoctor explain H02",
+        )
     facts = view.generator
     head = view.head_name
     pairs = {head: view.embedding or ""}
     if facts:
         module = head.removesuffix("weight")
         pairs |= {
-            alias: kept for alias, kept in facts.ties.items()
+            alias: kept
+            for alias, kept in facts.ties.items()
             if alias.startswith(module) and alias != head and kept in view.tensors
         }
     return [
@@ -359,17 +393,21 @@ def _drops(view: rules.View) -> list[Operation]:
     head = view.tensors[view.head or ""]
     facts = view.generator
     if view.head_equals_embedding is not True:
-        raise Refused(name, f"{head.name} does not equal the embedding byte for byte",
-                      "both are needed")
+        raise Refused(
+            name, f"{head.name} does not equal the embedding byte for byte", "both are needed"
+        )
     if facts and facts.always_tied is False:
         raise Refused(name, f"{facts.name} never ties its head")
     dropped = [head]
     if facts:
         module = (view.head or "").removesuffix("weight")
         dropped += [
-            view.tensors[alias] for alias, kept in facts.ties.items()
-            if alias.startswith(module) and alias != view.head
-            and alias in view.tensors and kept in view.tensors
+            view.tensors[alias]
+            for alias, kept in facts.ties.items()
+            if alias.startswith(module)
+            and alias != view.head
+            and alias in view.tensors
+            and kept in view.tensors
             and view.checkpoint.same_bytes(view.tensors[alias], view.tensors[kept])
         ]
     operations: list[Operation] = [{"op": "drop", "tensor": t.name} for t in dropped]
@@ -392,8 +430,20 @@ def _retie(
     if not operations:
         _guard(before, dest, force)
         stored = "stored already" if verb == "untie" else "not stored"
-        return Treatment(verb, before, diagnosis, Plan(), before, diagnosis, (), Path(dest), None,
-                         None, f"nothing to do: the head is {stored}", 0)
+        return Treatment(
+            verb,
+            before,
+            diagnosis,
+            Plan(),
+            before,
+            diagnosis,
+            (),
+            Path(dest),
+            None,
+            None,
+            f"nothing to do: the head is {stored}",
+            0,
+        )
     course = _Course(verb, before, diagnosis, Plan((tuple(operations),)), options, Path(dest))
     return course.carry_out(
         lambda c, d: (), partial=False, force=force, dry_run=dry_run, progress=progress

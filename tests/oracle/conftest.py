@@ -45,7 +45,7 @@ def _quiet() -> None:
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`saved(variant)`: the folder of a variant, written at the first call. Never change it."""
-    from models import Variant, write
+    from tests.oracle.models import Variant, write
 
     root = tmp_path_factory.mktemp("saved")
 
@@ -61,7 +61,7 @@ def bare(
     saved: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
     """`bare(variant)`: the same model opened with AutoModel, which has no head, and saved."""
-    from models import Variant, save
+    from tests.oracle.models import Variant, save
     from transformers import AutoModel
 
     root = tmp_path_factory.mktemp("bare")

@@ -27,6 +27,8 @@ class Loaded:
 
 def load(folder: Path, class_name: str) -> Loaded:
     """Open a folder with the class of this name. Raises what transformers raises."""
+    # Without a config.json the class would build itself in its default size of many gigabytes.
+    transformers.AutoConfig.from_pretrained(folder)
     torch.manual_seed(12345)  # so that an initialised parameter never equals the saved one
     model, info = getattr(transformers, class_name).from_pretrained(
         folder, output_loading_info=True, attn_implementation="eager"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from folders import (
+from tests.oracle.folders import (
     CONFIG,
     INDEX,
     add,
@@ -27,7 +27,7 @@ from folders import (
     unset_config,
     weight_files,
 )
-from models import BY_NAME, Variant
+from tests.oracle.models import BY_NAME, Variant
 from safetensors.torch import load_file, save_file
 
 Harm = Literal["raises", "misloads", "none"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import tidoctor
-from folders import copy, drop, read_json, snapshot
-from judge import assert_equal, load
-from models import BY_NAME, DECODERS, Family, Variant
+from tests.oracle.folders import copy, drop, read_json, snapshot
+from tests.oracle.judge import assert_equal, load
+from tests.oracle.models import BY_NAME, DECODERS, Family, Variant
 from tidoctor.finding import Severity
 
 CODE = "C04"
@@ -142,7 +142,7 @@ def test_donor_without_a_head_is_no_donor(
 def test_donor_of_another_size_is_no_donor(
     saved: Callable[..., Path], bare: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from folders import change_tensors
+    from tests.oracle.folders import change_tensors
 
     variant = Variant(BY_NAME["llama"], tied=False)
     donor = copy(saved(variant), tmp_path / "donor")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import transformers
-from folders import read_json, state
-from judge import load
-from models import DECODERS, FAMILIES, Family, Variant, build, save
+from tests.oracle.folders import read_json, state
+from tests.oracle.judge import load
+from tests.oracle.models import DECODERS, FAMILIES, Family, Variant, build, save
 from tidoctor.atlas.families import ClassFacts, class_facts, class_for, known_model_type
 
 WITH_HEAD = [f for f in FAMILIES if f.ties]
@@ -119,7 +119,7 @@ def test_bridge_from_the_text_config(
     family: Family, saved: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Top level silent, text_config against the default: which one transformers 5 follows."""
-    from folders import copy, unset_config
+    from tests.oracle.folders import copy, unset_config
 
     facts = facts_of(family)
     tied = not facts.tie_default_v5

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import tidoctor
 import torch
-from folders import add, copy, snapshot, unset_config
-from judge import load, logits
-from models import BY_NAME, DECODERS, FAMILIES, VARIANTS, Family, Variant
+from tests.oracle.folders import add, copy, snapshot, unset_config
+from tests.oracle.judge import load, logits
+from tests.oracle.models import BY_NAME, DECODERS, FAMILIES, VARIANTS, Family, Variant
 from tidoctor.finding import Diagnosis, Severity
 
 
@@ -63,7 +63,7 @@ def test_repair_does_nothing(
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_class_defaults_are_healthy(family: Family, tmp_path: Path) -> None:
     """The tie flag left to the class: written or not, it says what the file holds."""
-    from models import build, save
+    from tests.oracle.models import build, save
 
     folder = save(build(family, None), tmp_path / "m")
     assert load(folder, family.model_class).clean

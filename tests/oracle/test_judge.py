@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from folders import copy, drop, rename
-from judge import assert_equal, differences, load, logits
-from models import BY_NAME, Variant
+from tests.oracle.folders import copy, drop, rename
+from tests.oracle.judge import assert_equal, differences, load, logits
+from tests.oracle.models import BY_NAME, Variant
 
 UNTIED = Variant(BY_NAME["llama"], tied=False)
 UNTIED_CLASS = UNTIED.family.model_class

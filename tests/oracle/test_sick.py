@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import tidoctor
 import torch
-from folders import copy, snapshot
-from judge import assert_equal, differences, load, logits
-from sickness import CASES, Case
+from tests.oracle.folders import copy, snapshot
+from tests.oracle.judge import assert_equal, differences, load, logits
+from tests.oracle.sickness import CASES, Case
 from tidoctor.errors import TidoctorError
 from tidoctor.finding import Severity
 

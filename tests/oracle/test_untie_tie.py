@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import tidoctor
-from folders import payloads, snapshot, weight_files
-from judge import assert_equal, load
-from models import DECODERS, Family, Variant
+from tests.oracle.folders import payloads, snapshot, weight_files
+from tests.oracle.judge import assert_equal, load
+from tests.oracle.models import DECODERS, Family, Variant
 from tidoctor.errors import Refused
 
 SHARDED = pytest.mark.parametrize("sharded", [False, True], ids=["single", "sharded"])

@@ -17,7 +17,7 @@ _CODES: Mapping[str, str] = MappingProxyType(
     }
 )
 _PLAIN: Mapping[str, str] = MappingProxyType(
-    {"×": "x", "→": "->", "…": "...", "–": "-", "≠": "!=", "≤": "<=", "≥": ">="}  # noqa: RUF001
+    {"×": "x", "→": "->", "…": "...", "–": "-", "≠": "!=", "≤": "<=", "≥": ">="}
 )
 
 

@@ -28,7 +28,7 @@ def plural(n: int, word: str) -> str:
 
 def shape(dims: Sequence[int]) -> str:
     """Dimensions with a sign of multiplication between; without any, `scalar`."""
-    return " × ".join(map(str, dims)) if dims else "scalar"  # noqa: RUF001
+    return " × ".join(map(str, dims)) if dims else "scalar"
 
 
 def _scaled(n: int, units: Sequence[str]) -> str:

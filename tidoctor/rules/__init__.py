@@ -22,7 +22,12 @@ __all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find"
 
 # In the order of evaluation: bytes, folder, names, config, head, data.
 _EVALUATION = (
-    *files.RULES, *shards.RULES, *names.RULES, *config.RULES, *head.RULES, *data.RULES,
+    *files.RULES,
+    *shards.RULES,
+    *names.RULES,
+    *config.RULES,
+    *head.RULES,
+    *data.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 """Every rule, in the order of its code."""
@@ -105,8 +110,10 @@ def _absorbed(findings: list[Finding]) -> list[Finding]:
     for root in findings:
         explains = {*_BY_KEY[root.code].absorbs, *root.includes}
         taken = [
-            f for f in findings
-            if f.code in explains and f is not root
+            f
+            for f in findings
+            if f.code in explains
+            and f is not root
             and (not root.tensors or set(f.tensors) <= set(root.tensors))
         ]
         gone |= {id(f) for f in taken}

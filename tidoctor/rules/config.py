@@ -39,8 +39,8 @@ _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
 def config_absent(view: View) -> Iterator[Finding]:
     """There is no config.json.
 
-    Why: loaders cannot know the class, the number of heads, the rotary base, the epsilon. Some of it
-    could be guessed from shapes, and a wrong guess computes nonsense.
+    Why: loaders cannot know the class, the number of heads, the rotary base, the epsilon. Some of
+    it could be guessed from shapes, and a wrong guess computes nonsense.
 
     Recognised by: the files of the folder.
 
@@ -83,8 +83,9 @@ def adapter_only(view: View) -> Iterator[Finding]:
     yield found(
         ERROR,
         "this is an adapter, not a model" + (f"; its base is {printable(base)}" if base else ""),
-        at=Location("adapter_config.json" if "adapter_config.json" in c.files
-                    else c.weights[0].name),
+        at=Location(
+            "adapter_config.json" if "adapter_config.json" in c.files else c.weights[0].name
+        ),
         evidence=(Evidence("folder", f"weights: {', '.join(w.name for w in c.weights)}"),),
         cure=advice(f"merge it into {printable(base)}" if base else "merge it into its base model"),
     )
@@ -111,8 +112,8 @@ def model_type(view: View) -> Iterator[Finding]:
 
     Recognised by: the key.
 
-    Fine: a newer family is unknown here and not wrong; `auto_map` brings its own code. Configs of other
-    libraries (diffusers, timm) have no model_type.
+    Fine: a newer family is unknown here and not wrong; `auto_map` brings its own code. Configs of
+    other libraries (diffusers, timm) have no model_type.
 
     Cure: write the type of the class that `architectures` names.
     """
@@ -122,8 +123,9 @@ def model_type(view: View) -> Iterator[Finding]:
         types = facts.model_types if facts else ()
         cure: Cure | None = None
         if len(types) == 1:
-            cure = consent(f'write "model_type": "{types[0]}"',
-                           set_key("model_type", value=types[0]))
+            cure = consent(
+                f'write "model_type": "{types[0]}"', set_key("model_type", value=types[0])
+            )
         yield found(
             ERROR,
             "model_type is not written; transformers cannot choose a class",
@@ -174,8 +176,9 @@ def base_class_saved(view: View) -> Iterator[Finding]:
             f"architectures names {printable(name)}, today {modern}",
             at=view.at("architectures"),
             evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
-            cure=consent(f"set architectures to {modern}",
-                         set_key("architectures", value=[modern])),
+            cure=consent(
+                f"set architectures to {modern}", set_key("architectures", value=[modern])
+            ),
         )
         return
     if _is_bare(view, name):
@@ -189,8 +192,10 @@ def _no_architectures(view: View) -> Iterator[Finding]:
         return
     cure = None
     if isinstance(nested, list) and nested == [generator.name]:
-        cure = consent(f"set architectures to {generator.name}",
-                       set_key("architectures", value=[generator.name]))
+        cure = consent(
+            f"set architectures to {generator.name}",
+            set_key("architectures", value=[generator.name]),
+        )
     yield found(
         WARNING,
         "architectures is not written; servers that choose the class by it refuse the model",
@@ -206,9 +211,12 @@ def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
         f"architectures names {printable(name)}, a wrapper and not a model class",
         at=view.at("architectures"),
         evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
-        cure=consent(f"set architectures to {view.generator.name}",
-                     set_key("architectures", value=[view.generator.name]))
-        if view.generator else None,
+        cure=consent(
+            f"set architectures to {view.generator.name}",
+            set_key("architectures", value=[view.generator.name]),
+        )
+        if view.generator
+        else None,
     )
 
 
@@ -241,9 +249,7 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     lost = head_is_lost(view)
     own_lost = encoder and not any(n in view.tensors for n in generator.own)
     demanded = view.wanted is not None and view.wanted.task in GENERATING
-    severity = (
-        ERROR if demanded else NOTE if encoder or view.embedding_model else WARNING
-    )
+    severity = ERROR if demanded else NOTE if encoder or view.embedding_model else WARNING
     operations: list[Operation] = []
     if bare and not prefixed:
         operations += [rename(view.tensors[n].name, prefix + n) for n in bare]
@@ -253,9 +259,10 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     if lost:
         operations.append({"op": "graft", "tensor": generator.head or view.head_name})
         cure = consent(
-            _cure_text(bare, prefix, generator.name, gone, _head_bytes(view)), *operations,
+            _cure_text(bare, prefix, generator.name, gone, _head_bytes(view)),
+            *operations,
             needs="donor",
-            command=f"tidoctor repair {view.checkpoint.source.name} DEST --donor MODEL",
+            command=view.command("repair", "--donor MODEL"),
         )
     elif own_lost:
         cure = advice(f"export again as {generator.name}")
@@ -263,14 +270,15 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
         cure = None
     else:
         cure = safe(
-            _cure_text(bare, prefix, generator.name, "", 0), *operations,
-            command=f"tidoctor repair {view.checkpoint.source.name} DEST",
+            _cure_text(bare, prefix, generator.name, "", 0),
+            *operations,
+            command=view.command("repair"),
         )
     includes = (*(("N04",) if bare else ()), *(("H02",) if lost else ()))
     yield found(
         severity,
         f"saved from {printable(name)}, the class without a head"
-        + (f"; {gone} is lost" if lost or own_lost and demanded else ""),
+        + (f"; {gone} is lost" if lost or (own_lost and demanded) else ""),
         certainty=PROVEN if view.declared else LIKELY,
         at=view.at("architectures"),
         tensors=(*(view.tensors[n].name for n in bare), *((view.head_name,) if lost else ())),
@@ -279,7 +287,8 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
         cure=cure,
         caution="if the head was trained, only the training run still has it" if lost else "",
         not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong"
-        if lost else "",
+        if lost
+        else "",
     )
 
 
@@ -300,20 +309,32 @@ def _head_bytes(view: View) -> int:
 def _bare_evidence(
     view: View, name: str, generator: str, prefix: str, bare: list[str], lost: bool
 ) -> tuple[Evidence, ...]:
-    rows = [Evidence(str(view.at("architectures")), f'architectures is ["{printable(name)}"]'),
-            *view.tie.evidence]
+    rows = [
+        Evidence(str(view.at("architectures")), f'architectures is ["{printable(name)}"]'),
+        *view.tie.evidence,
+    ]
     total = len(view.tensors)
     if bare:
         shown = ", ".join(printable(p) for p, _ in collapse(bare)[:2])
-        rows.append(Evidence("names", f"{len(bare)} of {total} tensors lack the prefix `{prefix}`: "
-                             f"{shown}, …", len(bare)))
+        rows.append(
+            Evidence(
+                "names",
+                f"{len(bare)} of {total} tensors lack the prefix `{prefix}`: {shown}, …",
+                len(bare),
+            )
+        )
     if lost and view.embedding:
         tensor = view.tensors[view.embedding]
         have = view.checkpoint.nbytes
         shape = " × ".join(map(str, tensor.shape))
-        rows.append(Evidence(
-            "size", f"{have} bytes; {generator} needs {tensor.nbytes} more = one {shape} "
-            f"{tensor.dtype} tensor", tensor.nbytes))
+        rows.append(
+            Evidence(
+                "size",
+                f"{have} bytes; {generator} needs {tensor.nbytes} more = one {shape} "
+                f"{tensor.dtype} tensor",
+                tensor.nbytes,
+            )
+        )
     return tuple(rows)
 
 
@@ -353,13 +374,19 @@ def vocab_size(view: View) -> Iterator[Finding]:
         evidence=(
             Evidence(str(view.at(*path)), f"{'.'.join(path)} is {value}", value),
             Evidence("shapes", f"{printable(tensor.name)} has {rows} rows", rows),
-            *((Evidence("shapes", f"{printable(head.name)} has {head.shape[0]} rows"),)
-              if head and head.shape else ()),
+            *(
+                (Evidence("shapes", f"{printable(head.name)} has {head.shape[0]} rows"),)
+                if head and head.shape
+                else ()
+            ),
         ),
         cure=consent(
-            f"set {'.'.join(path)} to {rows}", set_key(*path, value=rows),
-            command=f"tidoctor repair {view.checkpoint.source.name} DEST --accept C05",
-        ) if agree else None,
+            f"set {'.'.join(path)} to {rows}",
+            set_key(*path, value=rows),
+            command=view.command("repair", "--accept C05"),
+        )
+        if agree
+        else None,
         not_="ignore_mismatched_sizes=True: both matrices become random",
     )
 
@@ -376,8 +403,8 @@ def _counts_vocabulary(view: View) -> bool:
 def mtp_layers(view: View) -> Iterator[Finding]:
     """Layers for predicting several tokens: stored and not declared, or declared and not stored.
 
-    Why: transformers ignores them either way. Servers that speculate with them look for exactly what
-    the config declares.
+    Why: transformers ignores them either way. Servers that speculate with them look for exactly
+    what the config declares.
 
     Recognised by: `mtp.*`, layers beyond the number of hidden layers, and the count in the config.
 
@@ -387,7 +414,9 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     """
     view.need_config()
     view.need_whole()
-    layers = next((view.setting(k)[0] for k in _LAYER_COUNTS if view.setting(k)[0] is not None), None)
+    layers = next(
+        (view.setting(k)[0] for k in _LAYER_COUNTS if view.setting(k)[0] is not None), None
+    )
     key = next((k for k in _DRAFT_COUNTS if view.setting(k)[0] is not None), None)
     declared, path = view.setting(key) if key else (None, ())
     stored = [n for n in view.tensors if _MTP.fullmatch(n) or _beyond(n, layers)]
@@ -397,7 +426,7 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     if stored and count:
         yield found(
             NOTE,
-            f"{len(stored)} tensors of layers that predict further tokens; transformers ignores them",
+            f"{len(stored)} tensors of layers for predicting more tokens; transformers ignores them",
             at=view.at(*path),
             tensors=tuple(view.tensors[n].name for n in stored),
             evidence=(Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}"),),
@@ -442,8 +471,8 @@ def config_not_strict(view: View) -> Iterator[Finding]:
 
     Fine: a repeated key is legal, though readers differ on which one counts: a warning.
 
-    Cure: write the same values as strict JSON. NaN and Infinity cannot be said in it: there the value
-    has to be chosen by who knows the model.
+    Cure: write the same values as strict JSON. NaN and Infinity cannot be said in it: there the
+    value has to be chosen by who knows the model.
     """
     config = view.checkpoint.config
     if config is None:
@@ -451,7 +480,9 @@ def config_not_strict(view: View) -> Iterator[Finding]:
     problems = config.problems
     if not problems and not isinstance(config.data, dict):
         yield found(
-            ERROR, "config.json is not a JSON object", at=Location(CONFIG, 1),
+            ERROR,
+            "config.json is not a JSON object",
+            at=Location(CONFIG, 1),
             evidence=(Evidence(CONFIG, f"it is {type(config.data).__name__}"),),
         )
         return
@@ -462,7 +493,8 @@ def config_not_strict(view: View) -> Iterator[Finding]:
     try:
         cure = (
             safe("write the same values as strict JSON", {"op": "tidy"})
-            if tidied and config.tidy().strict else None
+            if tidied and config.tidy().strict
+            else None
         )
     except ValueError:
         cure = None
@@ -476,6 +508,11 @@ def config_not_strict(view: View) -> Iterator[Finding]:
 
 
 RULES = (
-    config_absent, adapter_only, model_type, base_class_saved, vocab_size, mtp_layers,
+    config_absent,
+    adapter_only,
+    model_type,
+    base_class_saved,
+    vocab_size,
+    mtp_layers,
     config_not_strict,
 )

@@ -28,8 +28,8 @@ def _shown(names: list[str]) -> str:
 def empty_placeholder(view: View) -> Iterator[Finding]:
     """A parameter has shape [0]: the placeholder that ZeRO-3 or FSDP leaves on a rank.
 
-    Why: the state dict was saved without gathering the parameters. Loaders fail with "copying a param
-    with shape torch.Size([0])", or leave the weight random.
+    Why: the state dict was saved without gathering the parameters. Loaders fail with "copying a
+    param with shape torch.Size([0])", or leave the weight random.
 
     Recognised by: the header.
 
@@ -67,7 +67,8 @@ def flat_parameter(view: View) -> Iterator[Finding]:
     Cure: none in this file; consolidate the shards of all ranks.
     """
     flat = [
-        n for n, t in view.checkpoint.tensors.items()
+        n
+        for n, t in view.checkpoint.tensors.items()
         if len(t.shape) == 1 and t.shape != (0,) and t.dtype in FLOATS and _MATRIX.fullmatch(n)
     ]
     if flat:
@@ -79,8 +80,11 @@ def flat_parameter(view: View) -> Iterator[Finding]:
             at=Location(tensor.file),
             tensors=tuple(flat),
             evidence=(
-                Evidence("shapes", f"{printable(flat[0])} has shape [{tensor.shape[0]}], "
-                         f"{elements(tensor.shape)} elements in one dimension"),
+                Evidence(
+                    "shapes",
+                    f"{printable(flat[0])} has shape [{tensor.shape[0]}], "
+                    f"{elements(tensor.shape)} elements in one dimension",
+                ),
             ),
             cure=advice("consolidate the shards of all ranks with the trainer's own tool"),
         )

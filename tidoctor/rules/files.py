@@ -79,7 +79,8 @@ def wrong_length(view: View) -> Iterator[Finding]:
     """
     for weight, read, defects in _defects(view, _LENGTH):
         cut = tuple(
-            e.name for e in weight.header.entries
+            e.name
+            for e in weight.header.entries
             if e.end > weight.header.size - weight.header.data_start
         )
         trailing = defects[0].kind == "trailing"
@@ -97,14 +98,36 @@ def wrong_length(view: View) -> Iterator[Finding]:
         )
 
 
-_HEADER = frozenset({
-    "header-too-large", "not-utf8", "bom", "nul-padding", "bad-json", "duplicate-key",
-    "bad-metadata", "bad-entry", "unknown-dtype", "bad-shape", "bad-offsets", "span-size", "gap",
-    "overlap", "shared-span", "misaligned",
-})
-_LOSSLESS = frozenset({
-    "bom", "nul-padding", "bad-metadata", "gap", "shared-span", "misaligned",
-})
+_HEADER = frozenset(
+    {
+        "header-too-large",
+        "not-utf8",
+        "bom",
+        "nul-padding",
+        "bad-json",
+        "duplicate-key",
+        "bad-metadata",
+        "bad-entry",
+        "unknown-dtype",
+        "bad-shape",
+        "bad-offsets",
+        "span-size",
+        "gap",
+        "overlap",
+        "shared-span",
+        "misaligned",
+    }
+)
+_LOSSLESS = frozenset(
+    {
+        "bom",
+        "nul-padding",
+        "bad-metadata",
+        "gap",
+        "shared-span",
+        "misaligned",
+    }
+)
 """Defects after which every tensor is still fully known, so that a new header cures them."""
 
 
@@ -119,11 +142,12 @@ def bad_header(view: View) -> Iterator[Finding]:
     Recognised by: an own parser that keeps what can be read and names each entry that is wrong.
 
     Fine: spaces after the JSON, tensors without elements at the end of another, and the dtypes that
-    only newer releases of the library know. A repeated name is accepted by the library, which
-    takes the last one; other readers differ, so it is a warning. Data that do not start at a multiple
-    of 8 are read by the library and copied, or refused, by some others: a note.
+    only newer releases of the library know. A repeated name is accepted by the library, which takes
+    the last one; other readers differ, so it is a warning. Data that do not start at a multiple of
+    8 are read by the library and copied, or refused, by some others: a note.
 
-    Cure: where every tensor is still known, a new header is written and each tensor keeps its bytes.
+    Cure: where every tensor is still known, a new header is written and each tensor keeps its
+    bytes.
     """
     for weight, read, defects in _defects(view, _HEADER):
         refused = any(d.refused for d in defects)

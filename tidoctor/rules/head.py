@@ -89,8 +89,8 @@ def head_tied(view: View) -> Iterator[Finding]:
 
     Fine: this is the healthy state. Do not set the flag to false.
 
-    Cure: none needed. For a loader that insists, `tidoctor untie` writes a copy that stores the head
-    and keeps the flag.
+    Cure: none needed. For a loader that insists, `tidoctor untie` writes a copy that stores the
+    head and keeps the flag.
     """
     _both_known(view)
     if not _absent(view) or not view.embedding or view.tie.meant is not True:
@@ -104,7 +104,7 @@ def head_tied(view: View) -> Iterator[Finding]:
         cure=safe(
             f"nothing has to be done; for a loader that asks for {view.head_name}, store a copy "
             f"({embedding.nbytes} bytes more)",
-            command=f"tidoctor untie {view.checkpoint.source.name} DEST",
+            command=view.command("untie"),
         ),
         caution=_once_untied(view),
     )
@@ -123,11 +123,11 @@ def _once_untied(view: View) -> str:
 def head_lost(view: View) -> Iterator[Finding]:
     """The head is not stored, and it was a tensor of its own.
 
-    Why: transformers 5 puts random numbers in its place and mentions it in a report; version 4 logs a
-    line; other engines tie silently. In each case the logits are wrong.
+    Why: transformers 5 puts random numbers in its place and mentions it in a report; version 4 logs
+    a line; other engines tie silently. In each case the logits are wrong.
 
-    Recognised by: no head in the files, a tie flag that is effectively false, and a class that needs
-    one.
+    Recognised by: no head in the files, a tie flag that is effectively false, and a class that
+    needs one.
 
     Fine: embedding and reward models have no head by design (H03); a tied model needs none (H01).
 
@@ -135,7 +135,7 @@ def head_lost(view: View) -> Iterator[Finding]:
     Otherwise only the training run still has it.
     """
     _both_known(view)
-    if not head_is_lost(view) or view.embedding_model and view.wanted is None:
+    if not head_is_lost(view) or (view.embedding_model and view.wanted is None):
         return
     embedding = view.tensors[view.embedding or ""]
     renamed = _head_under_another_name(view, embedding)
@@ -150,8 +150,11 @@ def head_lost(view: View) -> Iterator[Finding]:
         evidence=(
             *view.tie.evidence,
             Evidence("names", f"no tensor is called {view.head_name}"),
-            Evidence("size", f"a head of {_shape(embedding)} {embedding.dtype} takes "
-                     f"{embedding.nbytes} bytes", embedding.nbytes),
+            Evidence(
+                "size",
+                f"a head of {_shape(embedding)} {embedding.dtype} takes {embedding.nbytes} bytes",
+                embedding.nbytes,
+            ),
         ),
         cure=graft_cure(view),
         caution="if the head was trained, only the training run still has it",
@@ -165,7 +168,7 @@ def graft_cure(view: View) -> Cure:
         f"take {view.head_name} from the model it was tuned from",
         {"op": "graft", "tensor": view.head_name},
         needs="donor",
-        command=f"tidoctor repair {view.checkpoint.source.name} DEST --donor MODEL",
+        command=view.command("repair", "--donor MODEL"),
     )
 
 
@@ -177,7 +180,8 @@ def _head_under_another_name(view: View, embedding: Tensor) -> str | None:
     if not (view.embedding or "").startswith(facts.prefix):
         return None  # a bare body: its other matrices stand at the top as well
     found_here = [
-        n for n, t in view.tensors.items()
+        n
+        for n, t in view.tensors.items()
         if t.shape == embedding.shape and not n.startswith(facts.prefix) and n.count(".") <= 2
     ]
     return found_here[0] if len(found_here) == 1 else None
@@ -223,7 +227,9 @@ def no_head_by_design(view: View) -> Iterator[Finding]:
         return
     if view.tie.meant is True and not task:
         return  # a tied head is not absent
-    because = f"{marker} stands beside the model" if marker else f"the class is {facts and facts.name}"
+    because = (
+        f"{marker} stands beside the model" if marker else f"the class is {facts and facts.name}"
+    )
     yield found(
         NOTE,
         f"no output head, by design: {because}",
@@ -256,11 +262,13 @@ def head_redundant(view: View) -> Iterator[Finding]:
         + ("" if tied else ", though config.json does not tie them"),
         at=_location(view),
         tensors=(head.name,),
-        evidence=(*view.tie.evidence,
-                  Evidence("bytes", f"{head.nbytes} bytes of both compared: equal", head.nbytes)),
+        evidence=(
+            *view.tie.evidence,
+            Evidence("bytes", f"{head.nbytes} bytes of both compared: equal", head.nbytes),
+        ),
         cure=safe(
             f"nothing has to be done; a copy without it is {head.nbytes} bytes smaller",
-            command=f"tidoctor tie {view.checkpoint.source.name} DEST",
+            command=view.command("tie"),
         ),
     )
 
@@ -270,16 +278,17 @@ def head_differs(view: View) -> Iterator[Finding]:
     """The head is stored and differs from the embedding, though the config ties them.
 
     Why: every transformers 4 drops the head of the file and uses the embedding instead, without a
-    word. transformers 5 keeps both. Training with an untied head and an old config makes such files.
+    word. transformers 5 keeps both. Training with an untied head and an old config makes such
+    files.
 
     Recognised by: comparing bytes, and the tie flag that is effectively true.
 
-    Cure: set the flag to false on every level that exists. Both tensors are kept, since either may be
-    the trained one.
+    Cure: set the flag to false on every level that exists. Both tensors are kept, since either may
+    be the trained one.
     """
     _both_known(view)
     tie = view.tie
-    if view.head_equals_embedding is not False or tie.meant is False and not tie.v4:
+    if view.head_equals_embedding is not False or (tie.meant is False and not tie.v4):
         return
     if not tie.v4 and not tie.v5:
         return
@@ -297,13 +306,14 @@ def head_differs(view: View) -> Iterator[Finding]:
         tensors=(head.name, embedding.name),
         evidence=(
             *tie.evidence,
-            Evidence("bytes", "head and embedding differ") if same_shape
+            Evidence("bytes", "head and embedding differ")
+            if same_shape
             else Evidence("shapes", f"head {_shape(head)}, embedding {_shape(embedding)}"),
         ),
         cure=consent(
             "set tie_word_embeddings to false, so that both are used",
             *flag_operations(view, False),
-            command=f"tidoctor repair {view.checkpoint.source.name} DEST --accept H05",
+            command=view.command("repair", "--accept H05"),
         ),
         caution="if training updated only one of them, the other may be stale",
         not_="dropping the head: it may be the trained one",
@@ -318,8 +328,9 @@ def _draft(view: View) -> bool:
 def tie_flag_absent(view: View) -> Iterator[Finding]:
     """`tie_word_embeddings` is not written: the default of the class decides.
 
-    Why: the defaults differ (true for gemma, gpt2, opt and bloom, false for llama, qwen and mistral),
-    and readers that take a missing flag for false or for true get it wrong for the other half.
+    Why: the defaults differ (true for gemma, gpt2, opt and bloom, false for llama, qwen and
+    mistral), and readers that take a missing flag for false or for true get it wrong for the other
+    half.
 
     Recognised by: no such key at the top or in text_config.
 
@@ -341,8 +352,11 @@ def tie_flag_absent(view: View) -> Iterator[Finding]:
     yield found(
         NOTE if known or not _absent(view) else WARNING,
         "tie_word_embeddings is not written; "
-        + (f"the class ties by default: {'yes' if tie.meant else 'no'}" if known
-           else "what holds for this class is not known here"),
+        + (
+            f"the class ties by default: {'yes' if tie.meant else 'no'}"
+            if known
+            else "what holds for this class is not known here"
+        ),
         certainty=PROVEN if known else LIKELY,
         at=view.at(),
         evidence=tie.evidence,
@@ -354,13 +368,13 @@ def tie_flag_absent(view: View) -> Iterator[Finding]:
 def tie_flag_disputed(view: View) -> Iterator[Finding]:
     """transformers 4 and 5 read the tie flag of this config differently.
 
-    Why: in composite models version 4 asks `text_config` alone and version 5 the top level, each with
-    defaults of its own. The same file is tied in one and untied in the other.
+    Why: in composite models version 4 asks `text_config` alone and version 5 the top level, each
+    with defaults of its own. The same file is tied in one and untied in the other.
 
     Recognised by: both values, resolved for each version.
 
-    Fine: version 5 writes some families this way itself (mistral3); as long as nobody loads the file
-    with version 4, nothing happens.
+    Fine: version 5 writes some families this way itself (mistral3); as long as nobody loads the
+    file with version 4, nothing happens.
 
     Cure: write the same value on both levels.
     """
@@ -369,8 +383,12 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     root = view.settings.get("tie_word_embeddings")
     nested = view.text_settings.get("tie_word_embeddings") if view.text_level else None
     unequal = root is not None and nested is not None and bool(root) != bool(nested)
-    lonely = bool(view.text_level and view.generator and view.generator.nested
-                  and (root is None) != (nested is None))
+    lonely = bool(
+        view.text_level
+        and view.generator
+        and view.generator.nested
+        and (root is None) != (nested is None)
+    )
     if not tie.disputed and not unequal and not lonely:
         return
     severity = WARNING if tie.disputed and tie.meant is None else NOTE
@@ -379,7 +397,8 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     said = (
         f"transformers 4 takes the head as {_said(tie.v4)}, transformers 5 as {_said(tie.v5)}"
         if tie.disputed
-        else "the tie flag stands on one level only, which some readers ignore" if lonely
+        else "the tie flag stands on one level only, which some readers ignore"
+        if lonely
         else "the two levels of the tie flag contradict each other"
     )
     value = tie.meant
@@ -427,8 +446,11 @@ def embedding_absent(view: View) -> Iterator[Finding]:
     evidence = (
         *view.tie.evidence,
         Evidence("names", f"{printable(head.name)} is there, {wanted} is not"),
-        *((Evidence(head.file, f"__metadata__ says that {wanted} is {printable(head.name)}"),)
-          if alias else ()),
+        *(
+            (Evidence(head.file, f"__metadata__ says that {wanted} is {printable(head.name)}"),)
+            if alias
+            else ()
+        ),
     )
     if tied:
         yield found(
@@ -447,8 +469,11 @@ def embedding_absent(view: View) -> Iterator[Finding]:
         at=Location(head.file),
         tensors=(wanted,),
         evidence=evidence,
-        cure=consent(f"take {wanted} from the model it was tuned from",
-                     {"op": "graft", "tensor": wanted}, needs="donor"),
+        cure=consent(
+            f"take {wanted} from the model it was tuned from",
+            {"op": "graft", "tensor": wanted},
+            needs="donor",
+        ),
         not_=f"renaming {printable(head.name)}: the input would be read through the output matrix",
     )
 
@@ -457,8 +482,8 @@ def embedding_absent(view: View) -> Iterator[Finding]:
 def tied_group_incomplete(view: View) -> Iterator[Finding]:
     """A group of three or more tied tensors is stored under a name that readers do not expect.
 
-    Why: T5 and BART share one matrix between encoder, decoder and head. transformers keeps one of the
-    names, others look for a certain one.
+    Why: T5 and BART share one matrix between encoder, decoder and head. transformers keeps one of
+    the names, others look for a certain one.
 
     Recognised by: the ties of the class, and which members are there.
 
@@ -494,8 +519,8 @@ def tied_group_incomplete(view: View) -> Iterator[Finding]:
 def task_head_absent(view: View) -> Iterator[Finding]:
     """The class has a task head (score, classifier, qa_outputs) that is not stored.
 
-    Why: transformers starts it with random numbers. Training that began from an adapter often leaves
-    the head in the adapter's `modules_to_save`.
+    Why: transformers starts it with random numbers. Training that began from an adapter often
+    leaves the head in the adapter's `modules_to_save`.
 
     Recognised by: the class in config.json and its tensors.
 
@@ -539,9 +564,7 @@ def foreign_head(view: View) -> Iterator[Finding]:
     view.need_config()
     if not view.must_generate:
         raise NotApplicable("the class does not generate")
-    extra = [
-        t.name for n, t in view.tensors.items() if n.startswith(_FOREIGN_HEADS)
-    ]
+    extra = [t.name for n, t in view.tensors.items() if n.startswith(_FOREIGN_HEADS)]
     if extra:
         yield found(
             WARNING,
@@ -584,13 +607,24 @@ def head_rows_differ(view: View) -> Iterator[Finding]:
         + (", as in every model of this kind" if right else ""),
         at=Location(head.file),
         tensors=(head.name, embedding.name),
-        evidence=(Evidence("shapes", f"{printable(head.name)} {_shape(head)}"),
-                  Evidence("shapes", f"{printable(embedding.name)} {_shape(embedding)}")),
+        evidence=(
+            Evidence("shapes", f"{printable(head.name)} {_shape(head)}"),
+            Evidence("shapes", f"{printable(embedding.name)} {_shape(embedding)}"),
+        ),
     )
 
 
 RULES = (
-    head_tied, head_lost, no_head_by_design, head_redundant, head_differs, tie_flag_absent,
-    tie_flag_disputed, embedding_absent, tied_group_incomplete, task_head_absent, foreign_head,
+    head_tied,
+    head_lost,
+    no_head_by_design,
+    head_redundant,
+    head_differs,
+    tie_flag_absent,
+    tie_flag_disputed,
+    embedding_absent,
+    tied_group_incomplete,
+    task_head_absent,
+    foreign_head,
     head_rows_differ,
 )

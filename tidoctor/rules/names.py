@@ -124,7 +124,9 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
             ERROR,
             f"every name is one level too deep: {_shown([prefix + facts.embedding])}",
             at=_has_index_line(view, prefix + facts.head),
-            evidence=(Evidence("names", f"{prefix}{facts.head} stands where {facts.head} belongs"),),
+            evidence=(
+                Evidence("names", f"{prefix}{facts.head} stands where {facts.head} belongs"),
+            ),
             cure=_cure(operations, f"strip one `{prefix}` from every name"),
         )
 
@@ -166,8 +168,8 @@ def unmerged_adapter(view: View) -> Iterator[Finding]:
 
     Fine: `lora` inside other names (`q_a_proj` of DeepSeek, `w_lora` of RWKV) is no adapter.
 
-    Cure: merge it with the library that trained it. Where only `base_layer` is left and no adapter is,
-    a rename is enough.
+    Cure: merge it with the library that trained it. Where only `base_layer` is left and no adapter
+    is, a rename is enough.
     """
     names = list(view.checkpoint.tensors)
     parts = [n for n in names if is_adapter(n)]
@@ -207,7 +209,8 @@ def bare_layout(view: View) -> Iterator[Finding]:
 
     Recognised by: the embedding and the layers without the prefix that the family has.
 
-    Fine: GPT-2 and BLOOM were published bare; embedding models are bare on purpose; T5 has no prefix.
+    Fine: GPT-2 and BLOOM were published bare; embedding models are bare on purpose; T5 has no
+    prefix.
 
     Cure: put the prefix in front. Headers and index change, no tensor does.
     """
@@ -248,8 +251,7 @@ def layout(view: View) -> tuple[str, list[str], list[str]]:
     # The body is told from the head by the first component: `lm_head`, `cls`, `score`.
     outside = {n.partition(".")[0] for n in facts.own}
     others = [
-        n for n in view.tensors
-        if not n.startswith(prefix) and n.partition(".")[0] not in outside
+        n for n in view.tensors if not n.startswith(prefix) and n.partition(".")[0] not in outside
     ]
     if embedding not in view.tensors and not _same_blocks(others, prefixed, prefix):
         return prefix, [], prefixed
@@ -270,7 +272,9 @@ def _same_blocks(bare: list[str], prefixed: list[str], prefix: str) -> bool:
 
 def _parts(names: list[str], root: str) -> set[str]:
     """The names of the modules right below the layer number."""
-    tails = (n.removeprefix(root + ".").partition(".")[2] for n in names if n.startswith(root + "."))
+    tails = (
+        n.removeprefix(root + ".").partition(".")[2] for n in names if n.startswith(root + ".")
+    )
     return {tail.partition(".")[0] for tail in tails}
 
 
@@ -297,8 +301,10 @@ def mixed_layout(view: View) -> Iterator[Finding]:
         "with it",
         at=_has_index_line(view, here[0]),
         tensors=tuple(here),
-        evidence=(Evidence("names", f"without: {_shown(here)}"),
-                  Evidence("names", f"with: {_shown(prefixed)}")),
+        evidence=(
+            Evidence("names", f"without: {_shown(here)}"),
+            Evidence("names", f"with: {_shown(prefixed)}"),
+        ),
         cure=_cure(operations, f"put `{prefix}` in front of {len(bare)} names"),
     )
 
@@ -320,9 +326,13 @@ def legacy_names(view: View) -> Iterator[Finding]:
     old = [n for n in names if _GAMMA.fullmatch(n)]
     if old:
         operations = _renames(
-            view, old,
-            lambda n: n.removesuffix("gamma") + "weight" if n.endswith("gamma")
-            else n.removesuffix("beta") + "bias",
+            view,
+            old,
+            lambda n: (
+                n.removesuffix("gamma") + "weight"
+                if n.endswith("gamma")
+                else n.removesuffix("beta") + "bias"
+            ),
         )
         yield found(
             NOTE,
@@ -384,8 +394,8 @@ def wrapped_module(view: View) -> Iterator[Finding]:
 def damaged_suffix(view: View) -> Iterator[Finding]:
     """A name has lost its `.weight`, or has it twice.
 
-    Why: no loader repairs it; the module stays random. More often the fault is in code that asks for
-    a module (`lm_head`) where it should ask for its tensor (`lm_head.weight`).
+    Why: no loader repairs it; the module stays random. More often the fault is in code that asks
+    for a module (`lm_head`) where it should ask for its tensor (`lm_head.weight`).
 
     Recognised by: a module that is a matrix or a norm in every family, without suffix.
 
@@ -395,14 +405,16 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     """
     names = view.checkpoint.tensors
     cut = [
-        n for n, t in names.items()
+        n
+        for n, t in names.items()
         if _MODULES.fullmatch(view.unwrapped[n]) and t.shape and f"{n}.weight" not in names
     ]
     twice = [n for n in names if n.endswith(".weight.weight")]
     if not cut and not twice:
         return
     operations = _renames(
-        view, cut + twice,
+        view,
+        cut + twice,
         lambda n: n.removesuffix(".weight") if n.endswith(".weight.weight") else n + ".weight",
     )
     what = f"{len(cut)} names lack `.weight`" if cut else f"{len(twice)} names have `.weight` twice"
@@ -423,8 +435,8 @@ def names_cut(view: View) -> Iterator[Finding]:
 
     Why: a script stripped a wrapper prefix by length, not by content. No loader finds anything.
 
-    Recognised by: all names start with the tail of the path that the family's embedding has, and the
-    tail begins inside a component.
+    Recognised by: all names start with the tail of the path that the family's embedding has, and
+    the tail begins inside a component.
 
     Cure: put the characters back.
     """
@@ -435,7 +447,8 @@ def names_cut(view: View) -> Iterator[Finding]:
     names = list(view.checkpoint.tensors)
     cut = next(
         (
-            k for k in range(1, len(full))
+            k
+            for k in range(1, len(full))
             if full[k:] in view.tensors and full[k - 1] != "." and full[k] != "."
         ),
         None,
@@ -459,6 +472,13 @@ def names_cut(view: View) -> Iterator[Finding]:
 
 
 RULES = (
-    wrapper_prefix, wrapper_infix, unmerged_adapter, bare_layout, mixed_layout, legacy_names,
-    wrapped_module, damaged_suffix, names_cut,
+    wrapper_prefix,
+    wrapper_infix,
+    unmerged_adapter,
+    bare_layout,
+    mixed_layout,
+    legacy_names,
+    wrapped_module,
+    damaged_suffix,
+    names_cut,
 )

@@ -91,8 +91,11 @@ def missing_shard(view: View) -> Iterator[Finding]:
             at=_line(index, "weight_map", tensors[0]),
             tensors=tensors,
             evidence=(
-                Evidence(str(_line(index, "weight_map", tensors[0])),
-                         f"weight_map names {printable(file)}", file),
+                Evidence(
+                    str(_line(index, "weight_map", tensors[0])),
+                    f"weight_map names {printable(file)}",
+                    file,
+                ),
                 Evidence("folder", f"holds {', '.join(map(printable, sorted(present))) or 'none'}"),
             ),
             cure=cure,
@@ -133,8 +136,8 @@ def phantom_entry(view: View) -> Iterator[Finding]:
     """The index places a tensor in a file that does not hold it.
 
     Why: readers that fetch each tensor from its file fail. transformers takes only the set of files
-    from the index: version 5 reports a tensor that no file holds, version 4 leaves a lost head random
-    and says nothing.
+    from the index: version 5 reports a tensor that no file holds, version 4 leaves a lost head
+    random and says nothing.
 
     Recognised by: `weight_map` against the headers.
 
@@ -158,8 +161,10 @@ def phantom_entry(view: View) -> Iterator[Finding]:
             at=_line(index, "weight_map", lost[0]),
             tensors=lost,
             evidence=tuple(
-                Evidence(str(_line(index, "weight_map", n)),
-                         f"{printable(n)} → {printable(index.weight_map[n])}, whose header lacks it")
+                Evidence(
+                    str(_line(index, "weight_map", n)),
+                    f"{printable(n)} → {printable(index.weight_map[n])}, whose header lacks it",
+                )
                 for n in lost[:4]
             ),
             cure=consent("remove the entries from the index", _REINDEX),
@@ -175,8 +180,10 @@ def _misplaced(index: Index, names: list[str], held: dict[str, list[str]]) -> Fi
         at=_line(index, "weight_map", first),
         tensors=tuple(names),
         evidence=tuple(
-            Evidence(str(_line(index, "weight_map", n)),
-                     f"{printable(n)} → {printable(index.weight_map[n])}, but {held[n][0]} holds it")
+            Evidence(
+                str(_line(index, "weight_map", n)),
+                f"{printable(n)} → {printable(index.weight_map[n])}, but {held[n][0]} holds it",
+            )
             for n in names[:4]
         ),
         cure=safe("write the index from the headers", _REINDEX),
@@ -185,7 +192,7 @@ def _misplaced(index: Index, names: list[str], held: dict[str, list[str]]) -> Fi
 
 @rule("S04", "unlisted-tensor")
 def unlisted_tensor(view: View) -> Iterator[Finding]:
-    """A file that the index names holds a tensor that `weight_map` does not list, or lists elsewhere.
+    """A file of the index holds a tensor that `weight_map` does not list, or lists elsewhere.
 
     Why: transformers 4.50 to 4.57 ignores it and leaves the weight random; readers that iterate
     over files take it.
@@ -200,7 +207,9 @@ def unlisted_tensor(view: View) -> Iterator[Finding]:
     if view.checkpoint.entrance != "index" or not index.usable:
         raise NotApplicable("the files are not read through the index")
     unlisted = tuple(
-        e.name for w in view.checkpoint.weights for e in w.header.entries
+        e.name
+        for w in view.checkpoint.weights
+        for e in w.header.entries
         if e.name not in index.weight_map
     )
     if unlisted:
@@ -223,17 +232,15 @@ def unindexed_file(view: View) -> Iterator[Finding]:
 
     Recognised by: the files of the folder against the index, or beside model.safetensors.
 
-    Fine: adapters, draft and vision shards, scales for the KV cache, `consolidated.*`. A note, unless
-    it repeats names of the model.
+    Fine: adapters, draft and vision shards, scales for the KV cache, `consolidated.*`. A note,
+    unless it repeats names of the model.
 
     Cure: move it away if it is not meant to be there.
     """
     for weight in view.checkpoint.extras:
         if is_adapter_file(weight.name) or weight.name == SINGLE:
             continue
-        repeated = tuple(
-            e.name for e in weight.header.entries if e.name in view.checkpoint.tensors
-        )
+        repeated = tuple(e.name for e in weight.header.entries if e.name in view.checkpoint.tensors)
         said = f"and repeats {_count(repeated)} of the model" if repeated else "and is not read"
         yield found(
             WARNING if repeated else NOTE,
@@ -282,11 +289,17 @@ def duplicate_tensor(view: View) -> Iterator[Finding]:
             at=Location(shadow.file),
             tensors=names,
             evidence=(
-                Evidence("headers", f"{printable(shadow.name)} is in {printable(shadow.file)} and "
-                         f"in {printable(counted.file)}"),
+                Evidence(
+                    "headers",
+                    f"{printable(shadow.name)} is in {printable(shadow.file)} and "
+                    f"in {printable(counted.file)}",
+                ),
                 Evidence("bytes", f"the copies are {how}", equal),
-                Evidence("order", f"{printable(order[-1])} is read last; "
-                         f"the index names {printable(counted.file)}"),
+                Evidence(
+                    "order",
+                    f"{printable(order[-1])} is read last; "
+                    f"the index names {printable(counted.file)}",
+                ),
             ),
             includes=("S04",) if c.index and counted.name in c.index.weight_map else (),
             cure=safe("drop the copies that do not count", *drops)
@@ -379,7 +392,9 @@ def shard_gap(view: View) -> Iterator[Finding]:
     if not shards:
         raise NotApplicable("there are no numbered shards")
     indexed = bool(
-        c.index and c.index.usable and not c.index.refused
+        c.index
+        and c.index.usable
+        and not c.index.refused
         and set(c.index.weight_map.values()) <= set(names)
     )
     stems = {s[0] for _, s in shards}
@@ -473,8 +488,8 @@ def wrong_total_size(view: View) -> Iterator[Finding]:
 def unknown_file_name(view: View) -> Iterator[Finding]:
     """The weights stand under a name that no loader looks for.
 
-    Why: transformers looks for model.safetensors, then for its index; readers that are given one file
-    accept any name.
+    Why: transformers looks for model.safetensors, then for its index; readers that are given one
+    file accept any name.
 
     Recognised by: the files of the folder.
 
@@ -511,6 +526,15 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 RULES = (
-    missing_shard, no_index, phantom_entry, unlisted_tensor, unindexed_file, duplicate_tensor,
-    ambiguous_entry, shard_gap, bad_index, wrong_total_size, unknown_file_name,
+    missing_shard,
+    no_index,
+    phantom_entry,
+    unlisted_tensor,
+    unindexed_file,
+    duplicate_tensor,
+    ambiguous_entry,
+    shard_gap,
+    bad_index,
+    wrong_total_size,
+    unknown_file_name,
 )

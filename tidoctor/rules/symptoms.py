@@ -21,8 +21,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
         r"(cannot find tensor|weight|does not contain tensor|missing tensor|missing weight)\W+"
         r"(\w+\.)*(lm_head|output|embed_out)\b(\.weight)?",
         ("H01", "H02", "N13", "H03"),
-        "a tied model stores no head: diagnose tells whether it is tied (then upgrade the loader, or "
-        "`tidoctor untie`) or lost; a loader that asks for `lm_head` without `.weight` is at fault",
+        "a tied model stores no head: diagnose tells whether it is tied (then upgrade the loader, "
+        "or `tidoctor untie`) or lost; a loader that asks for `lm_head` without `.weight` is at fault",
     ),
     Symptom(
         r"KeyError: ['\"]lm_head\.weight|(parameters? not in model|no module or parameter named|"
@@ -49,8 +49,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
     Symptom(
         r"newly initialized|missing keys|MISSING",
         ("N01", "N02", "C04", "N04", "S07", "F05"),
-        "when every layer is listed, the names as a whole do not fit: a wrapper, another layout or a "
-        "stub file",
+        "when every layer is listed, the names as a whole do not fit: a wrapper, another layout or "
+        "a stub file",
     ),
     Symptom(
         r"state dictionary.*(seems?|is) corrupted|checkpoint seems? corrupted",

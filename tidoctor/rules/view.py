@@ -7,6 +7,7 @@ around names are peeled off first, so that a head called `module.lm_head.weight`
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,33 +17,60 @@ from tidoctor.atlas.families import ClassFacts
 from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor
 from tidoctor.errors import Usage
 from tidoctor.finding import Evidence, Location
-from tidoctor.names import peel, without_adapter, without_infixes
+from tidoctor.names import peel, printable, without_adapter, without_infixes
 from tidoctor.rules.rule import CannotRun, NotApplicable
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 GENERATING = (
-    "causal-lm", "seq2seq-lm", "image-text-to-text", "speech-seq2seq", "masked-lm",
+    "causal-lm",
+    "seq2seq-lm",
+    "image-text-to-text",
+    "speech-seq2seq",
+    "masked-lm",
 )
 """Tasks of classes whose output projection has a row for each token, in order of preference."""
 
 TASKS = (
-    "base", "causal-lm", "masked-lm", "seq2seq-lm", "image-text-to-text", "speech-seq2seq", "ctc",
-    "sequence-classification", "token-classification", "question-answering", "multiple-choice",
+    "base",
+    "causal-lm",
+    "masked-lm",
+    "seq2seq-lm",
+    "image-text-to-text",
+    "speech-seq2seq",
+    "ctc",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "multiple-choice",
     "image-classification",
 )
 """Tasks that `--as` understands beside class names."""
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
-UNREADABLE: frozenset[str] = frozenset({
-    "file-empty", "too-short", "lfs-pointer", "html", "not-safetensors", "all-zero",
-    "header-truncated", "header-too-large", "not-utf8", "bad-json", "bad-entry", "bad-offsets",
-    "bad-shape",
-})
+UNREADABLE: frozenset[str] = frozenset(
+    {
+        "file-empty",
+        "too-short",
+        "lfs-pointer",
+        "html",
+        "not-safetensors",
+        "all-zero",
+        "header-truncated",
+        "header-too-large",
+        "not-utf8",
+        "bad-json",
+        "bad-entry",
+        "bad-offsets",
+        "bad-shape",
+    }
+)
 """Kinds of defects after which the table of a file may lack tensors."""
 
 _VERSION = re.compile(r"(\d+)\.\d+")
 _EMBEDDING_MARKERS = (
-    "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
 )
 
 
@@ -76,8 +104,8 @@ class Tie:
 class View:
     """One checkpoint under examination.
 
-    `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None leaves
-    the choice to config.json. Raises Usage for a class or task that nobody knows.
+    `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None
+    leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
     """
 
     def __init__(
@@ -86,6 +114,13 @@ class View:
         self.checkpoint = checkpoint
         self.deep = deep
         self.wanted = self._wanted(wanted)
+        self._asked = f" --as {wanted}" if wanted else ""
+
+    def command(self, verb: str, *options: str) -> str:
+        """A command line that can be pasted: `tidoctor VERB SOURCE DEST` with options."""
+        name = shlex.quote(printable(self.checkpoint.source.name))
+        asked = self._asked if verb == "repair" else ""
+        return " ".join((f"tidoctor {verb} {name} DEST{asked}", *options))
 
     # --- names ---
 
@@ -175,7 +210,8 @@ class View:
             # Which class that is for this model is not known; the rules say so where it matters.
             return None
         raise Usage(
-            f"--as {text}", "is neither a class of transformers nor a task",
+            f"--as {text}",
+            "is neither a class of transformers nor a task",
             f"tasks are {', '.join(TASKS)}",
         )
 
@@ -284,8 +320,10 @@ class View:
         modules = {n.removesuffix(".weight") for n in spellings(self.generator, "head") if n}
         modules |= {n.removesuffix(".weight") for n in families.HEADS[:1]}
         return tuple(
-            n for n in self.tensors
-            if n != self.head and any(n == m or n.startswith(m + ".") for m in modules)
+            n
+            for n in self.tensors
+            if n != self.head
+            and any(n == m or n.startswith(m + ".") for m in modules)
             and not n.endswith((".bias", ".dense.weight", ".layer_norm.weight"))
         )
 
@@ -381,7 +419,7 @@ def _flag(settings: Mapping[str, object]) -> bool | None:
 
 
 def spellings(facts: ClassFacts | None, part: str) -> tuple[str | None, ...]:
-    """How the head or embedding of a class may be called: its own name, and with or without prefix."""
+    """How the head or embedding of a class may be called: as it is, and with or without prefix."""
     name: str | None = getattr(facts, part, None) if facts else None
     if not facts or not name:
         return ()

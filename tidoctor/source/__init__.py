@@ -55,7 +55,8 @@ def open_source(text: str) -> Source:
             if text.endswith(WEIGHT_SUFFIX):
                 return Folder(path.parent, name=text, kind="file", chosen=path.name)
             raise Unreadable(
-                text, "is neither a folder nor a .safetensors file",
+                text,
+                "is neither a folder nor a .safetensors file",
                 "give the checkpoint's folder, a .safetensors file or its .safetensors.index.json",
             )
         exists = path.exists() or path.is_symlink()
@@ -64,7 +65,8 @@ def open_source(text: str) -> Source:
     if exists:
         raise Unreadable(text, "is not a regular file or folder", "give the checkpoint's folder")
     raise Unreadable(
-        text, "no such folder or file",
+        text,
+        "no such folder or file",
         "check the path; this version reads local checkpoints only, so download the model first",
     )
 

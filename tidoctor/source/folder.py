@@ -76,7 +76,8 @@ class Folder:
             raise Unreadable(f"{self.name}: {file!r}", "is not a usable file name") from e
         if not any(real == home or home in real.parents for home in self._homes):
             raise Unreadable(
-                f"{self.name}: {file}", f"leads out of the checkpoint, to {real}",
+                f"{self.name}: {file}",
+                f"leads out of the checkpoint, to {real}",
                 "replace the link by the file it points to",
             )
         return real

@@ -59,13 +59,12 @@ def summary(found: Diagnosis, style: Style) -> str:
 
 
 def unable(found: Diagnosis) -> list[str]:
-    """The rules that could not run, with reasons; those that wait for --deep are counted."""
-    names = rule_names()
-    return [
-        f"not run {one.code} {names.get(one.code, '')}".rstrip() + f": {printable(one.reason)}"
-        for one in found.not_run
-        if not waits(one)
-    ]
+    """The rules that could not run, a line for each reason; waiting for --deep is none."""
+    reasons: dict[str, list[str]] = {}
+    for one in found.not_run:
+        if not waits(one):
+            reasons.setdefault(one.reason, []).append(one.code)
+    return [f"not run {' '.join(codes)}: {printable(why)}" for why, codes in reasons.items()]
 
 
 def waits(one: NotRun) -> bool:
@@ -91,7 +90,7 @@ def _facts(one: Finding) -> list[Fact]:
     rows: list[Fact] = []
     places = [printable(e.where) for e in one.evidence]
     if one.location and str(one.location) not in (e.where for e in one.evidence):
-        rows.append((printable(str(one.location)), ["here"]))
+        rows.append(("at", [printable(str(one.location))]))
     rows += [(p, clean(e.fact.split("\n"))) for p, e in zip(places, one.evidence, strict=True)]
     if one.tensors and not {"names", "tensors"} & set(places):
         rows.append(("tensors", _tensors(one.tensors)))

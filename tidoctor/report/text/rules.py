@@ -40,7 +40,7 @@ def symptoms(message: str, likely: Sequence[Symptom], style: Style) -> list[str]
         rows: list[Fact] = [(f"{r.code} {r.name}", [r.title]) for r in named]
         rows += [("advice", symptom.advice.splitlines())] * bool(symptom.advice)
         lines += [*facts(rows, style), ""]
-    return [*lines, "To find out which: tidoctor diagnose SOURCE. More on each: tidoctor explain CODE"]
+    return [*lines, "To find out which: tidoctor diagnose SOURCE; on each: tidoctor explain CODE"]
 
 
 def _short(message: str) -> str:
