@@ -586,12 +586,28 @@ def test_a_full_disk_leaves_nothing(
     before = state(tmp_path)
     with (
         failing(call, nth, errno.ENOSPC) as calls,
-        pytest.raises(Unwritable, match="no space left on .*needed, .*free") as caught,
+        pytest.raises(Unwritable, match=r"no space left on .*needed, .*free") as caught,
     ):
         writer.write(result, out, force=force)
     assert calls[0] >= nth
     assert caught.value.where == str(out)
     assert state(tmp_path) == before
+
+
+def test_a_folder_that_is_published_counts_as_written(source: Path, tmp_path: Path) -> None:
+    result = planned(source, UNTIE)
+    files = sum(path.is_file() for path in source.iterdir())
+    with failing("fsync", files + 2, errno.EIO) as calls:  # after files and folder, the parent
+        writer.write(result, tmp_path / "out")
+    assert calls[0] == files + 2
+    assert names(tmp_path / "out") == names(source)
+
+
+def test_a_parent_that_cannot_be_listed(source: Path, tmp_path: Path) -> None:
+    with failing("listdir", 1, errno.EACCES) as calls:
+        writer.write(planned(source, UNTIE), tmp_path / "out")
+    assert calls[0] >= 1
+    assert names(tmp_path / "out") == names(source)
 
 
 @pytest.mark.parametrize(

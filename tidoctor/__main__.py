@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from types import FrameType
 
@@ -20,10 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:  # needs nothing that takes time to import
         return _version()
-    with suppress(ValueError):  # outside the main thread there are no signals to take
-        signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = _run(arguments)
+        with _terminable():
+            code = _run(arguments)
     except KeyboardInterrupt:
         _complain("interrupted")
         code = _INTERRUPTED
@@ -69,8 +68,21 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return (given or [os.environ.get("TIDOCTOR_FORMAT", "")])[-1] == "json"
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+@contextmanager
+def _terminable() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C, so that unfinished files are cleared away."""
+    try:
+        before = signal.signal(signal.SIGTERM, _terminate)
+    except ValueError:  # outside the main thread there are no signals to take
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

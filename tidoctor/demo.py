@@ -149,7 +149,7 @@ INCIDENTS = (
     Incident(
         "candle, Qwen2-7B: the head was silently ignored",
         "The code asked for `lm_head` where the tensor is called `lm_head.weight`, found nothing\n"
-        "and used the embedding. The checkpoint has a head of its own and nothing is wrong with it.",
+        "and used the embedding. The checkpoint has a head of its own and nothing is wrong.",
         (
             Step("Is anything wrong?", ("diagnose", "qwen2-7b")),
             Step("Its head is a tensor called:", ("inspect", "qwen2-7b", "--match", "lm_head*")),

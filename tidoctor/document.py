@@ -105,8 +105,9 @@ class Document:
 
         A new key goes last into its object, in the style of its siblings; missing objects on
         the way are made. Of a repeated key the last value is replaced. An equal value changes
-        nothing. Raises ValueError if the document is unreadable, something on the way is not
-        an object, or the value cannot be said in JSON.
+        nothing. Raises ValueError if the document is unreadable or has more than a million
+        values, something on the way is not an object, or the value cannot be said in JSON.
+        Each edit reads the text anew: many keys of one object are set as one value.
         """
         if not path:
             raise ValueError("a path of at least one key is needed")

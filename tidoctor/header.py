@@ -23,9 +23,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from tidoctor.errors import Refused
 from tidoctor.names import printable
@@ -477,18 +479,35 @@ def _contents(
         return (), None
     for name in _repeated(table):
         log.entry("duplicate-key", name, "occurs more than once in the header", name == _METADATA)
-    found: dict[str, Entry] = {}
-    for name, value in _pairs(table):
-        if name != _METADATA and (entry := _entry(name, value, log)) is not None:
-            found[name] = entry
-    entries = sorted(found.values(), key=itemgetter(3, 4))
-    for name, *_, begin, end in [entry for entry in entries if entry.begin > entry.end]:
+    found = _plain(table)
+    if found is None:
+        rows = (_entry(*pair, log) for pair in _pairs(table) if pair[0] != _METADATA)
+        found = list({row.name: row for row in rows if row is not None}.values())
+    for name, *_, begin, end in [entry for entry in found if entry.begin > entry.end]:
         log.entry("bad-offsets", name, f"has [{begin}, {end}] for the range of its bytes")
-        del found[name]
-    if len(found) < len(entries):
-        entries = [entry for entry in entries if entry.name in found]
+    entries = sorted((e for e in found if e.begin <= e.end), key=itemgetter(3, 4))
     metadata = _metadata(table[_METADATA], log) if _METADATA in table else None
     return tuple(entries), metadata
+
+
+def _plain(table: dict[str, object]) -> list[Entry] | None:
+    """All entries at once, by columns; None when one of them needs a closer look by `_entry`."""
+    fields = {name: value for name, value in table.items() if name != _METADATA}
+    if isinstance(table, _Repeated) or not {*map(type, fields.values())} <= {dict}:
+        return None
+    rows = cast("list[dict[str, Any]]", [*fields.values()])
+    try:
+        dtypes, shapes, offsets = ([row[field] for row in rows] for field in _FIELDS)
+        known = {*dtypes} <= DTYPES.keys()
+    except (KeyError, TypeError):
+        return None
+    if not known or not {*map(type, chain(shapes, offsets))} <= {list}:
+        return None
+    numbers = [*chain.from_iterable(shapes), *chain.from_iterable(offsets)]
+    if not _whole(numbers) or not {*map(len, rows)} <= {3} or not {*map(len, offsets)} <= {2}:
+        return None
+    begins, ends = (map(itemgetter(i), offsets) for i in (0, 1))
+    return [*map(Entry, fields, dtypes, map(tuple, shapes), begins, ends)]
 
 
 def _metadata(value: object, log: _Log) -> Mapping[str, object] | None:
@@ -506,13 +525,13 @@ def _metadata(value: object, log: _Log) -> Mapping[str, object] | None:
 
 
 def _entry(name: str, value: object, log: _Log) -> Entry | None:
-    """The entry if its shape and offsets make sense, whatever its dtype is."""
-    if isinstance(value, list) and len(value) == 3:
+    """The entry if its shape and offsets are such, whatever its dtype is."""
+    if not isinstance(value, dict):
+        if not isinstance(value, list) or len(value) != 3:
+            log.entry("bad-entry", name, f"is {_shown(value)}, not an object")
+            return None
         log.entry("bad-entry", name, "is a list of its fields, not an object", refused=False)
         value = dict(zip(_FIELDS, value, strict=True))
-    if not isinstance(value, dict):
-        log.entry("bad-entry", name, f"is {_shown(value)}, not an object")
-        return None
     if len(value) != 3 or isinstance(value, _Repeated):
         _fields(name, value, log)
     try:
@@ -523,19 +542,21 @@ def _entry(name: str, value: object, log: _Log) -> Entry | None:
         return None
     if type(dtype) is not str or dtype not in DTYPES:
         log.entry("unknown-dtype", name, f"has {_shown(dtype)} for its dtype")
-    shaped = type(shape) is list and all(map(_whole, shape))
+    shaped, placed = _whole(shape), _whole(offsets) and len(offsets) == 2
     if not shaped:
         log.entry("bad-shape", name, f"has {_shown(shape)} for its shape")
-    placed = type(offsets) is list and len(offsets) == 2 and all(map(_whole, offsets))
     if not placed:
         log.entry("bad-offsets", name, f"has {_shown(offsets)} for the range of its bytes")
-    elif shaped and type(dtype) is str:
-        return Entry(name, dtype, tuple(shape), *offsets)
-    return None
+    if not (shaped and placed and type(dtype) is str):
+        return None
+    return Entry(name, dtype, tuple(shape), *offsets)
 
 
-def _whole(n: object) -> bool:
-    return type(n) is int and 0 <= n <= _U64
+def _whole(numbers: object) -> bool:
+    """Whether it is a list of integers that fit into 64 bits."""
+    if type(numbers) is not list or not {*map(type, numbers)} <= {int}:
+        return False
+    return not numbers or (min(numbers) >= 0 and max(numbers) <= _U64)
 
 
 def _fields(name: str, value: dict[str, object], log: _Log) -> None:
@@ -574,6 +595,7 @@ def _layout(entries: Sequence[Entry], room: int, whole: bool, log: _Log) -> None
 
     Unless the table is `whole`, bytes that belong to no entry prove nothing.
     """
+    span = lru_cache(1024)(span_bytes)  # a model has many tensors of few shapes
     reach = 0
     owner: Entry | None = None  # the entry that ends at `reach`
     for entry in entries:
@@ -583,7 +605,7 @@ def _layout(entries: Sequence[Entry], room: int, whole: bool, log: _Log) -> None
             log.entry("gap", name, text)
         elif begin < reach and owner is not None:
             _clash(entry, owner, log)
-        if span_bytes(dtype, shape) != end - begin and dtype in DTYPES:
+        if span(dtype, shape) != end - begin and dtype in DTYPES:
             _misfit(entry, log)
         if end >= reach:
             reach, owner = end, entry

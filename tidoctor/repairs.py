@@ -16,7 +16,6 @@ from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.errors import Refused
 from tidoctor.finding import CureKind, Diagnosis, Finding, Operation, Severity
 from tidoctor.plan import Plan
-from tidoctor.rules.head import flag_operations
 from tidoctor.source import open_source
 
 if TYPE_CHECKING:
@@ -412,7 +411,7 @@ def _drops(view: rules.View) -> list[Operation]:
         ]
     operations: list[Operation] = [{"op": "drop", "tensor": t.name} for t in dropped]
     if not (view.tie.v4 is True and view.tie.v5 is True):
-        operations += flag_operations(view, True)
+        operations += view.flag_operations(True)
     return operations
 
 

@@ -6,6 +6,7 @@ leaves the hidden folder only, which the next one with the same place removes.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -44,7 +45,11 @@ def staged(place: Path) -> Iterator[Path]:
 def sweep(place: Path) -> None:
     """Remove what killed processes have left beside `place`."""
     leftover = re.compile(re.escape(f".{place.name}.tidoctor-") + r"(\d{1,9})\.partial")
-    for name in os.listdir(place.parent):  # noqa: PTH208 - names, not paths
+    try:
+        names = os.listdir(place.parent)  # noqa: PTH208 - names, not paths
+    except OSError:
+        return  # a folder that may be written to but not listed
+    for name in names:
         found = leftover.fullmatch(name)
         path = place.parent / name
         if found and path.is_dir() and not path.is_symlink() and _abandoned(path, int(found[1])):
@@ -131,7 +136,7 @@ def _sync(folder: Path) -> None:
 
 
 def publish(folder: Path, place: Path, *, force: bool) -> None:
-    """Give a staged folder its name; with `force` what stands there is exchanged for it.
+    """Give a staged folder its name; with `force`, what stands there gets the hidden one.
 
     Raises FileExistsError when something stands there without `force`, and other OSErrors; then
     `place` is as it was.
@@ -139,17 +144,19 @@ def publish(folder: Path, place: Path, *, force: bool) -> None:
     if force and os.path.lexists(place):
         if not _renameat2(folder, place, _EXCHANGE):
             _swap(folder, place)
-        _remove(folder)
     elif not _renameat2(folder, place, _NOREPLACE):
         if os.path.lexists(place):  # os.rename would replace an empty folder without a word
-            raise FileExistsError(17, "File exists", str(place))
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
         folder.rename(place)
     with suppress(OSError):  # it is published; what the disk says now changes nothing
         _sync(place.parent)
 
 
 def _swap(folder: Path, place: Path) -> None:
-    """Exchange in two steps, for file systems that have no single one."""
+    """Replace in two steps, for file systems that have no single one.
+
+    Killed in between, the old folder stays under its hidden name, which no sweep touches.
+    """
     aside = folder.with_suffix(".old")
     try:
         place.rename(aside)

@@ -37,7 +37,7 @@ class Cost:
     """What writing takes, in bytes.
 
     `copied` are moved from existing files, `written` are made anew. Files in subfolders, which a
-    checkpoint does not know, are not counted.
+    checkpoint does not know, are not counted; links that will turn out to lead away are.
     """
 
     copied: int
@@ -313,7 +313,7 @@ def _verify(file: _File, path: Path, mover: Mover) -> None:
             )
         if file.weight:
             _verify_header(file.weight, file, written)
-    if file.weight and not file.weight.header.defects:
+    if file.weight and file.weight.header.sound:
         _second_opinion(file.weight, path)
 
 
@@ -338,7 +338,7 @@ def _verify_header(weight: WeightFile, file: _File, written: FileIO) -> None:
 
 
 def _second_opinion(weight: WeightFile, path: Path) -> None:
-    """Let the reference library open a sound file and say what it sees."""
+    """Let the reference library open a sound file and compare what it sees with the plan."""
     from safetensors import safe_open
 
     planned = {e.name: (e.dtype, list(e.shape)) for e in weight.header.entries}

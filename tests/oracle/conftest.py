@@ -61,8 +61,9 @@ def bare(
     saved: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
     """`bare(variant)`: the same model opened with AutoModel, which has no head, and saved."""
-    from tests.oracle.models import Variant, save
     from transformers import AutoModel
+
+    from tests.oracle.models import Variant, save
 
     root = tmp_path_factory.mktemp("bare")
 

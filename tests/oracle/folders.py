@@ -92,7 +92,7 @@ def unset_config(folder: Path, *path: str) -> None:
 def change_tensors(
     folder: Path,
     change: Callable[[State], State],
-    metadata: Mapping[str, str] | None = {"format": "pt"},  # noqa: B006
+    metadata: Mapping[str, str] | None = {"format": "pt"},
 ) -> None:
     """Replace the tensors of each file by what `change` makes of them; the index follows."""
     weight_map: dict[str, str] = {}

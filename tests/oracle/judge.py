@@ -41,7 +41,6 @@ def load(folder: Path, class_name: str) -> Loaded:
     )
 
 
-@torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
     """What the model answers to a fixed random input."""
     generator = torch.Generator().manual_seed(3)
@@ -57,8 +56,9 @@ def logits(model: Any) -> torch.Tensor:
         inputs = {"input_features": mel, "decoder_input_ids": ids}
     elif config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
-    answer = model(**{k: v.to(model.dtype) if v.is_floating_point() else v
-                      for k, v in inputs.items()}).logits
+    cast = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+    with torch.no_grad():
+        answer: torch.Tensor = model(**cast).logits
     assert torch.isfinite(answer).all(), "a model with such numbers proves nothing"
     assert answer.std() > 0, "a model whose answer is constant proves nothing"
     return answer

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 import tidoctor
 from tests.oracle.folders import copy, drop, read_json, snapshot
 from tests.oracle.judge import assert_equal, load

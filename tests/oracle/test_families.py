@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import transformers
+
 from tests.oracle.folders import read_json, state
 from tests.oracle.judge import load
 from tests.oracle.models import DECODERS, FAMILIES, Family, Variant, build, save
@@ -55,8 +56,8 @@ def test_head_and_embedding_are_the_modules_own(
     folder = saved(Variant(family, tied))
     model = load(folder, family.model_class).model
     stored = state(folder)
-    if family.name == "vit":
-        assert facts.head is None
+    if facts.embedding is None:  # pictures have no vocabulary
+        assert family.name == "vit"
         return
     embedding = model.get_input_embeddings().weight
     assert (stored[facts.embedding] == embedding).all()

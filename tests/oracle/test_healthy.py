@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tidoctor
 import torch
+
+import tidoctor
 from tests.oracle.folders import add, copy, snapshot, unset_config
 from tests.oracle.judge import load, logits
 from tests.oracle.models import BY_NAME, DECODERS, FAMILIES, VARIANTS, Family, Variant

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.oracle.folders import copy, drop, rename
 from tests.oracle.judge import assert_equal, differences, load, logits
 from tests.oracle.models import BY_NAME, Variant

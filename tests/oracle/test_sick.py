@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tidoctor
 import torch
+
+import tidoctor
 from tests.oracle.folders import copy, snapshot
 from tests.oracle.judge import assert_equal, differences, load, logits
 from tests.oracle.sickness import CASES, Case

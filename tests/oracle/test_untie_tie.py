@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 import tidoctor
 from tests.oracle.folders import payloads, snapshot, weight_files
 from tests.oracle.judge import assert_equal, load

@@ -54,11 +54,15 @@ class ClassFacts:
         always_tied: where the flag does not decide: True always tied, False never. None
             where it does.
         nested: the config has a `text_config` whose flag matters to some reader.
-        tie_default_v5: transformers 5, the value when config.json does not say; None when
-            the config class has no such flag.
+        tie_default_v5: transformers 5, the top-level value when config.json does not say;
+            None when the config class has no such flag there.
         tie_default_v4: the same in transformers 4, which asks `text_config` alone in nested
-            classes; here with the default text model. None when v4 lacks the class.
+            classes; here with the default text model. None when v4 lacks the class, or when
+            nothing in the family can be tied.
         bridged: transformers 5 takes `text_config`'s value when the top level is silent.
+        tie_level_v5: in nested classes, where transformers 5 looks for a true flag: "top",
+            "text", "either" (one is enough, even against a false at the other place) or
+            "both". None in classes that are not nested or never tied.
     """
 
     name: str
@@ -77,9 +81,10 @@ class ClassFacts:
     tie_default_v5: bool | None
     tie_default_v4: bool | None
     bridged: bool
+    tie_level_v5: str | None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def class_facts(name: str) -> ClassFacts | None:
     """The facts about a class, None for one that was not learned."""
     row = _data()["classes"].get(name)
@@ -98,10 +103,10 @@ def class_for(model_type: str, task: str) -> str | None:
     return classes.get(task)
 
 
-@functools.cache
 def classes_of(model_type: str) -> Mapping[str, str]:
     """Task -> class name for a model type; empty for an unknown one."""
-    return MappingProxyType(_data()["types"].get(model_type, {}))
+    found: dict[str, str] = _data()["types"].get(model_type, {})
+    return MappingProxyType(found)
 
 
 def known_model_type(model_type: str) -> bool:
@@ -141,6 +146,16 @@ def _data() -> dict[str, Any]:
 
 
 @functools.cache
+def _served() -> dict[str, list[str]]:
+    """Class name -> model types that name it for some task."""
+    found: dict[str, list[str]] = {}
+    for model_type, classes in _data()["types"].items():
+        for name in dict.fromkeys(classes.values()):
+            found.setdefault(name, []).append(model_type)
+    return found
+
+
+@functools.cache
 def _model_types() -> frozenset[str]:
     return frozenset(_data()["model_types"])
 
@@ -154,7 +169,7 @@ def _unpacked(name: str, row: Mapping[str, Any]) -> ClassFacts:
     follows = row.get("follows", bool(ties))
     return ClassFacts(
         name=name,
-        model_types=tuple(row["types"]),
+        model_types=tuple(row.get("types", _served().get(name, ()))),
         task=task,
         prefix=row.get("prefix", ""),
         uniform_prefix=row.get("uniform", base is not None),
@@ -169,4 +184,5 @@ def _unpacked(name: str, row: Mapping[str, Any]) -> ClassFacts:
         tie_default_v5=row.get("v5"),
         tie_default_v4=row.get("v4"),
         bridged=row.get("bridged", False),
+        tie_level_v5=row.get("level"),
     )

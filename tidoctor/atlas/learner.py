@@ -285,7 +285,7 @@ def exported_models() -> Iterator[str]:
     import transformers
 
     for name in sorted(dir(transformers)):
-        if name.endswith("PreTrainedModel") or name.startswith(("Auto", "Pretrained")):
+        if re.search(r"Pre[tT]rainedModel|^Auto|^Pretrained", name):
             continue
         if re.search(r"Model|For[A-Z]|Encoder|Decoder|Backbone|Head", name) is None:
             continue
@@ -323,8 +323,9 @@ def config_class_of(name: str, model_types: Iterable[str]) -> Any:
     """The config class the model class declares, else that of its first model type."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    declared = getattr(model_class(name), "config_class", None)
-    if declared is not None and getattr(declared, "model_type", ""):
+    declared: Any = getattr(model_class(name), "config_class", None)
+    named: str = getattr(declared, "model_type", "")
+    if named:
         return declared
     for model_type in model_types:
         if model_type in CONFIG_MAPPING:
@@ -664,7 +665,7 @@ def body_facts(name: str, task: str, own: Layout, bare: Mapping[str, str]) -> Fa
     if base_name is None:
         return nothing
     try:
-        base = base_layout(base_name, json.dumps(config.to_dict(), default=str), type(config))
+        base = base_layout(base_name, json.dumps(config.to_dict(), default=str), config.__class__)
     except Exception:  # the base class wants another config (MusicgenModel: the decoder's)
         return nothing
     body = {stem + each for each in base.memory} & own.memory
@@ -683,9 +684,9 @@ def find_base(own: Layout, bare: Mapping[str, str]) -> tuple[str | None, str, An
     # The declared place is wrong in a few classes (Llama4ForCausalLM says "language_model").
     places = [model.base_model_prefix, *(place for place, _ in model.named_children())]
     for place in filter(None, places):
-        inner = getattr(model, place, None)
+        inner: Any = getattr(model, place, None)
         name = type(inner).__name__
-        if name == default or (place == places[0] and is_base(name)):
+        if name == default or (place in (places[0], "model") and is_base(name)):
             return name, f"{place}.", inner.config
     inner = getattr(model, places[0], None) if places[0] else None
     return default, "" if inner is None else f"{places[0]}.", model.config
@@ -790,7 +791,7 @@ def learn_all(workers: int, only: str) -> tuple[dict[str, Facts], dict[str, str]
 
 def abridged(name: str, facts: Facts, served: Mapping[str, list[str]]) -> Facts:
     """The facts without what families.py fills in by itself."""
-    implied = {
+    implied: Facts = {
         "types": served.get(name),
         "task": "other",
         "base": name if facts["task"] == "base" else None,
@@ -799,17 +800,11 @@ def abridged(name: str, facts: Facts, served: Mapping[str, list[str]]) -> Facts:
         "always": False if not facts["ties"] else None,
         "follows": bool(facts["ties"]),
     }
-    empty = (None, False, "", [], {})
-    return {
-        key: value
-        for key, value in sorted(facts.items())
-        if (value != implied[key] if key in implied else value not in empty or key in KEPT_FALSE)
-        and not (key in KEPT_FALSE and value is None)
-    }
-
-
-# Flags for which false and unknown differ.
-KEPT_FALSE = ("v4", "v5")
+    for key in facts:
+        # Of the defaults of the flag, false and unknown differ; elsewhere both mean no.
+        flag = key in ("v4", "v5")
+        implied.setdefault(key, None if flag or facts[key] is None else type(facts[key])())
+    return {key: value for key, value in sorted(facts.items()) if value != implied[key]}
 
 
 def finished(learned: dict[str, Facts], v4: Mapping[str, bool | None]) -> dict[str, Any]:

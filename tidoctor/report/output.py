@@ -78,9 +78,13 @@ def _check(target: Path) -> None:
     if name.endswith((".safetensors", ".safetensors.index.json")) or name == "config.json":
         what = "would replace a part of a checkpoint"
         raise Usage(f"--output {target}", what, "name another file")
-    if target.is_dir() or not name:
+    try:
+        folder, housed = target.is_dir() or not name, target.parent.is_dir()
+    except OSError as e:
+        raise Unwritable(str(target), "is not a usable file name") from e
+    if folder:
         raise Unwritable(str(target), "is a folder", "name a file for the report")
-    if not target.parent.is_dir():
+    if not housed:
         raise Unwritable(str(target), "its folder does not exist", "create the folder first")
 
 

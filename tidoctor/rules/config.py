@@ -9,8 +9,6 @@ from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
 from tidoctor.names import collapse, printable, template
-from tidoctor.rules.head import head_is_lost
-from tidoctor.rules.names import layout
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -229,7 +227,7 @@ def _is_bare(view: View, name: str) -> bool:
     if own_code or not name.endswith("Model") or view.generator is None:
         return False
     try:
-        return bool(layout(view)[1])
+        return bool(view.layout[1])
     except NotApplicable:
         return False
 
@@ -239,14 +237,14 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     if generator is None:
         return
     try:
-        prefix, bare, prefixed = layout(view)
+        prefix, bare, prefixed = view.layout
     except NotApplicable:
         prefix, bare, prefixed = "", [], []
     view.need_whole()
     encoder = generator.task == "masked-lm" or bool(
         view.model_type and families.class_for(view.model_type, "masked-lm")
     )
-    lost = head_is_lost(view)
+    lost = view.head_is_lost
     own_lost = encoder and not any(n in view.tensors for n in generator.own)
     demanded = view.wanted is not None and view.wanted.task in GENERATING
     severity = ERROR if demanded else NOTE if encoder or view.embedding_model else WARNING
@@ -426,7 +424,7 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     if stored and count:
         yield found(
             NOTE,
-            f"{len(stored)} tensors of layers for predicting more tokens; transformers ignores them",
+            f"{len(stored)} tensors of layers that predict more tokens; transformers skips them",
             at=view.at(*path),
             tensors=tuple(view.tensors[n].name for n in stored),
             evidence=(Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}"),),

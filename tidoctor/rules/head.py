@@ -21,7 +21,6 @@ from tidoctor.rules.rule import (
     rename,
     rule,
     safe,
-    set_key,
 )
 from tidoctor.rules.view import FLOATS, View
 
@@ -60,23 +59,6 @@ def _location(view: View) -> Location:
     return view.at("tie_word_embeddings")
 
 
-def flag_operations(view: View, value: bool) -> list[dict[str, object]]:
-    """Operations that write the tie flag on every level that counts for some reader."""
-    paths: list[tuple[str, ...]] = [("tie_word_embeddings",)]
-    if view.text_level and (view.generator is None or view.generator.nested):
-        paths.append((view.text_level, "tie_word_embeddings"))
-    return [dict(set_key(*path, value=value)) for path in paths]
-
-
-def _absent(view: View) -> bool:
-    return view.head is None and not view.head_parts
-
-
-def head_is_lost(view: View) -> bool:
-    """Whether a head is needed, not stored and not tied to anything, as far as that is known."""
-    return _absent(view) and view.embedding is not None and view.tie.meant is False
-
-
 @rule("H01", "head-tied", absorbs=("H06",))
 def head_tied(view: View) -> Iterator[Finding]:
     """The head is not stored because it is the embedding.
@@ -93,7 +75,7 @@ def head_tied(view: View) -> Iterator[Finding]:
     head and keeps the flag.
     """
     _both_known(view)
-    if not _absent(view) or not view.embedding or view.tie.meant is not True:
+    if not view.head_is_absent or not view.embedding or view.tie.meant is not True:
         return
     embedding = view.tensors[view.embedding]
     yield found(
@@ -135,7 +117,7 @@ def head_lost(view: View) -> Iterator[Finding]:
     Otherwise only the training run still has it.
     """
     _both_known(view)
-    if not head_is_lost(view) or (view.embedding_model and view.wanted is None):
+    if not view.head_is_lost or (view.embedding_model and view.wanted is None):
         return
     embedding = view.tensors[view.embedding or ""]
     renamed = _head_under_another_name(view, embedding)
@@ -221,7 +203,7 @@ def no_head_by_design(view: View) -> Iterator[Finding]:
     facts = view.declared
     marker = view.embedding_model
     task = bool(facts and facts.task in _HEADED_TASKS)
-    if not view.generator or not _absent(view) or not (marker or task) or not view.embedding:
+    if not view.generator or not view.head_is_absent or not (marker or task) or not view.embedding:
         return
     if view.wanted is not None and view.must_generate:
         return
@@ -312,7 +294,7 @@ def head_differs(view: View) -> Iterator[Finding]:
         ),
         cure=consent(
             "set tie_word_embeddings to false, so that both are used",
-            *flag_operations(view, False),
+            *view.flag_operations(False),
             command=view.command("repair", "--accept H05"),
         ),
         caution="if training updated only one of them, the other may be stale",
@@ -342,15 +324,15 @@ def tie_flag_absent(view: View) -> Iterator[Finding]:
     tie = view.tie
     if tie.key_written:
         return
-    implied = True if _absent(view) else view.head_equals_embedding
+    implied = True if view.head_is_absent else view.head_equals_embedding
     known = tie.meant is not None
-    if known and _absent(view) and tie.meant is False:
+    if known and view.head_is_absent and tie.meant is False:
         implied = None  # the head is lost: what the flag should say is not for the file to tell
-    if not known and _absent(view) and view.embedding_model:
+    if not known and view.head_is_absent and view.embedding_model:
         return
-    operations = flag_operations(view, implied) if implied is not None and known else []
+    operations = view.flag_operations(implied) if implied is not None and known else []
     yield found(
-        NOTE if known or not _absent(view) else WARNING,
+        NOTE if known or not view.head_is_absent else WARNING,
         "tie_word_embeddings is not written; "
         + (
             f"the class ties by default: {'yes' if tie.meant else 'no'}"
@@ -392,7 +374,7 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     if not tie.disputed and not unequal and not lonely:
         return
     severity = WARNING if tie.disputed and tie.meant is None else NOTE
-    if tie.disputed and _absent(view) and tie.writer == 4:
+    if tie.disputed and view.head_is_absent and tie.writer == 4:
         severity = WARNING
     said = (
         f"transformers 4 takes the head as {_said(tie.v4)}, transformers 5 as {_said(tie.v5)}"
@@ -403,8 +385,8 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     )
     value = tie.meant
     cure = None
-    if value is not None and not (_absent(view) and value is False):
-        cure = consent("write the same value on both levels", *flag_operations(view, value))
+    if value is not None and not (view.head_is_absent and value is False):
+        cure = consent("write the same value on both levels", *view.flag_operations(value))
     yield found(severity, said, at=_location(view), evidence=tie.evidence, cure=cure)
 
 

@@ -12,7 +12,6 @@ from tidoctor.names import (
     collapse,
     is_adapter,
     printable,
-    roots,
     without_adapter,
     without_infixes,
 )
@@ -214,7 +213,7 @@ def bare_layout(view: View) -> Iterator[Finding]:
 
     Cure: put the prefix in front. Headers and index change, no tensor does.
     """
-    prefix, bare, prefixed = layout(view)
+    prefix, bare, prefixed = view.layout
     if not bare or prefixed:
         return
     facts = view.generator
@@ -237,47 +236,6 @@ def _canonical(view: View, name: str) -> str:
     return without_infixes(view.unwrapped[name])
 
 
-def layout(view: View) -> tuple[str, list[str], list[str]]:
-    """(prefix, body names without it, body names with it) of a family that has a base prefix.
-
-    Names are canonical. Raises NotApplicable when the family has no such prefix or is unknown.
-    """
-    facts = view.generator
-    if facts is None or not facts.prefix or not facts.uniform_prefix or not facts.embedding:
-        raise NotApplicable("the family has no base prefix that is known")
-    prefix = facts.prefix
-    prefixed = [n for n in view.tensors if n.startswith(prefix)]
-    embedding = facts.embedding.removeprefix(prefix)
-    # The body is told from the head by the first component: `lm_head`, `cls`, `score`.
-    outside = {n.partition(".")[0] for n in facts.own}
-    others = [
-        n for n in view.tensors if not n.startswith(prefix) and n.partition(".")[0] not in outside
-    ]
-    if embedding not in view.tensors and not _same_blocks(others, prefixed, prefix):
-        return prefix, [], prefixed
-    return prefix, others, prefixed
-
-
-def _same_blocks(bare: list[str], prefixed: list[str], prefix: str) -> bool:
-    """Whether layers stand under both roots and are made of the same parts.
-
-    The parts are compared, since another family's layout may share the root and nothing else.
-    """
-    root = roots(bare).main
-    if root is None or prefix + root not in roots(prefixed).counts:
-        return False
-    ours, theirs = _parts(bare, root), _parts(prefixed, prefix + root)
-    return bool(ours) and ours <= theirs
-
-
-def _parts(names: list[str], root: str) -> set[str]:
-    """The names of the modules right below the layer number."""
-    tails = (
-        n.removeprefix(root + ".").partition(".")[2] for n in names if n.startswith(root + ".")
-    )
-    return {tail.partition(".")[0] for tail in tails}
-
-
 @rule("N05", "mixed-layout", absorbs=("N04",))
 def mixed_layout(view: View) -> Iterator[Finding]:
     """Some tensors of the body carry the base prefix, others do not.
@@ -290,7 +248,7 @@ def mixed_layout(view: View) -> Iterator[Finding]:
 
     Cure: put the prefix in front of the bare ones.
     """
-    prefix, bare, prefixed = layout(view)
+    prefix, bare, prefixed = view.layout
     if not bare or not prefixed:
         return
     here = [view.tensors[n].name for n in bare]

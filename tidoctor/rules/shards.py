@@ -22,7 +22,6 @@ from tidoctor.rules.rule import (
     NOTE,
     PROVEN,
     WARNING,
-    CannotRun,
     NotApplicable,
     advice,
     consent,
@@ -469,8 +468,9 @@ def wrong_total_size(view: View) -> Iterator[Finding]:
     Cure: any repair writes the right number.
     """
     index = _index(view)
-    if view.incomplete:
-        raise CannotRun(view.incomplete)
+    if view.checkpoint.entrance != "index":
+        raise NotApplicable("the files are not read through the index")
+    view.need_whole()
     total = sum(t.nbytes for t in view.checkpoint.tensors.values())
     total += sum(t.nbytes for t in view.checkpoint.shadows)
     if index.has_metadata and index.total_size != total:

@@ -22,7 +22,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         r"(\w+\.)*(lm_head|output|embed_out)\b(\.weight)?",
         ("H01", "H02", "N13", "H03"),
         "a tied model stores no head: diagnose tells whether it is tied (then upgrade the loader, "
-        "or `tidoctor untie`) or lost; a loader that asks for `lm_head` without `.weight` is at fault",
+        "or `tidoctor untie`) or lost; code that asks for `lm_head` forgot `.weight`",
     ),
     Symptom(
         r"KeyError: ['\"]lm_head\.weight|(parameters? not in model|no module or parameter named|"

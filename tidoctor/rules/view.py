@@ -6,19 +6,18 @@ around names are peeled off first, so that a head called `module.lm_head.weight`
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from tidoctor.atlas import families
 from tidoctor.atlas.families import ClassFacts
-from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor
+from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
-from tidoctor.finding import Evidence, Location
-from tidoctor.names import peel, printable, without_adapter, without_infixes
-from tidoctor.rules.rule import CannotRun, NotApplicable
+from tidoctor.finding import Location, Operation
+from tidoctor.names import peel, printable, roots, without_adapter, without_infixes
+from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
+from tidoctor.rules.tie import Tie, resolve_tie
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 GENERATING = (
@@ -66,39 +65,11 @@ UNREADABLE: frozenset[str] = frozenset(
 )
 """Kinds of defects after which the table of a file may lack tensors."""
 
-_VERSION = re.compile(r"(\d+)\.\d+")
 _EMBEDDING_MARKERS = (
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tie:
-    """Whether head and embedding are one, as each major version of transformers resolves it.
-
-    None means that it cannot be known here. `writer` is the major version that wrote the
-    config, `key_written` whether any level states the flag at all.
-    """
-
-    v4: bool | None
-    v5: bool | None
-    writer: int | None
-    key_written: bool
-    evidence: tuple[Evidence, ...]
-
-    @property
-    def meant(self) -> bool | None:
-        """What the writer of the config meant; None when the versions differ and it is unknown."""
-        if self.v4 == self.v5:
-            return self.v5
-        return {4: self.v4, 5: self.v5}.get(self.writer or 0)
-
-    @property
-    def disputed(self) -> bool:
-        """Whether the two major versions read the same file differently."""
-        return None not in (self.v4, self.v5) and self.v4 != self.v5
 
 
 class View:
@@ -286,6 +257,31 @@ class View:
             raise NotApplicable("config.json is not one of transformers")
         return self.settings
 
+    # --- layout ---
+
+    @cached_property
+    def layout(self) -> tuple[str, list[str], list[str]]:
+        """(prefix, body names without it, body names with it) of a family with a base prefix.
+
+        Names are canonical. Raises NotApplicable when the family has no such prefix or is unknown.
+        """
+        facts = self.generator
+        if facts is None or not facts.prefix or not facts.uniform_prefix or not facts.embedding:
+            raise NotApplicable("the family has no base prefix that is known")
+        prefix = facts.prefix
+        prefixed = [n for n in self.tensors if n.startswith(prefix)]
+        # The body is told from the head by the first component: `lm_head`, `cls`, `score`.
+        outside = {n.partition(".")[0] for n in facts.own}
+        others = [
+            n
+            for n in self.tensors
+            if not n.startswith(prefix) and n.partition(".")[0] not in outside
+        ]
+        bare_embedding = facts.embedding.removeprefix(prefix)
+        if bare_embedding not in self.tensors and not _same_blocks(others, prefixed, prefix):
+            return prefix, [], prefixed
+        return prefix, others, prefixed
+
     # --- head and embedding ---
 
     def _present(self, candidates: tuple[str | None, ...]) -> str | None:
@@ -327,6 +323,16 @@ class View:
             and not n.endswith((".bias", ".dense.weight", ".layer_norm.weight"))
         )
 
+    @property
+    def head_is_absent(self) -> bool:
+        """Whether nothing of a head is stored, plain, quantised or wrapped."""
+        return self.head is None and not self.head_parts
+
+    @property
+    def head_is_lost(self) -> bool:
+        """Whether no head is stored and the embedding is not one, as far as that is known."""
+        return self.head_is_absent and self.embedding is not None and self.tie.meant is False
+
     @cached_property
     def head_equals_embedding(self) -> bool | None:
         """Whether both hold the same bytes; None when they cannot be compared.
@@ -336,7 +342,7 @@ class View:
         if not self.head or not self.embedding:
             return None
         head, embedding = self.tensors[self.head], self.tensors[self.embedding]
-        if head.dtype not in FLOATS or embedding.dtype not in FLOATS:
+        if head.dtype not in FLOATS or embedding.dtype not in FLOATS or not head.nbytes:
             return None
         if head.dtype != embedding.dtype and head.shape == embedding.shape:
             return None
@@ -358,64 +364,17 @@ class View:
 
     @cached_property
     def tie(self) -> Tie:
-        """Whether head and embedding are tied, by level, version and class default.
+        """Whether head and embedding are tied, as each major version of transformers sees it."""
+        return resolve_tie(
+            self.settings, self.text_settings, self.text_level, self.generator, self.at
+        )
 
-        The rule: transformers 4 reads the flag of `text_config` in composite models, transformers 5
-        the top one (for some classes with a bridge from `text_config`); what is absent takes the
-        default of the class (measured with transformers 4.44 to 5.23).
-        """
-        facts = self.generator
-        root = _flag(self.settings)
-        nested = _flag(self.text_settings) if self.text_level else None
-        evidence = self._tie_evidence(root, nested, facts)
-        if facts is None:
-            value = root if root is not None else nested
-            return Tie(value, value, self._writer, value is not None, evidence)
-        if facts.nested:
-            v4 = nested if nested is not None else facts.tie_default_v4
-            bridge = nested if facts.bridged else None
-            v5 = next((v for v in (root, bridge, facts.tie_default_v5) if v is not None), None)
-        else:
-            v4 = root if root is not None else facts.tie_default_v4
-            v5 = root if root is not None else facts.tie_default_v5
-        if not facts.tie_follows_flag and facts.always_tied is not None:
-            v5 = facts.always_tied
-        if v4 is None:
-            v4 = v5
-        return Tie(v4, v5, self._writer, root is not None or nested is not None, evidence)
-
-    @cached_property
-    def _writer(self) -> int | None:
-        for settings in (self.settings, self.text_settings):
-            version = settings.get("transformers_version")
-            if isinstance(version, str) and (m := _VERSION.match(version)):
-                return int(m[1]) if len(m[1]) < 4 else None
-        return None
-
-    def _tie_evidence(
-        self, root: bool | None, nested: bool | None, facts: ClassFacts | None
-    ) -> tuple[Evidence, ...]:
-        found = []
-        for value, path in ((root, ()), (nested, (self.text_level or "",))):
-            if value is not None:
-                where = str(self.at(*path, "tie_word_embeddings"))
-                level = f"{path[0]}." if path else ""
-                said = "true" if value else "false"
-                found.append(Evidence(where, f"{level}tie_word_embeddings is {said}", value))
-        if not found:
-            default = facts.tie_default_v5 if facts else None
-            said = (
-                f"the default of {facts.name} decides: {'tied' if default else 'not tied'}"
-                if facts and default is not None
-                else "and no default of this class is known"
-            )
-            found.append(Evidence(CONFIG, f"tie_word_embeddings is not written; {said}", default))
-        return tuple(found)
-
-
-def _flag(settings: Mapping[str, object]) -> bool | None:
-    value = settings.get("tie_word_embeddings")
-    return bool(value) if isinstance(value, bool | int) else None
+    def flag_operations(self, value: bool) -> list[Operation]:
+        """Operations that write the tie flag on every level that counts for some reader."""
+        paths: list[tuple[str, ...]] = [("tie_word_embeddings",)]
+        if self.text_level and (self.generator is None or self.generator.nested):
+            paths.append((self.text_level, "tie_word_embeddings"))
+        return [set_key(*path, value=value) for path in paths]
 
 
 def spellings(facts: ClassFacts | None, part: str) -> tuple[str | None, ...]:
@@ -435,8 +394,6 @@ def is_foreign_config(settings: Mapping[str, object]) -> bool:
 
 def missing_shards(names: list[str]) -> list[str]:
     """Names of shards that the numbering of the others calls for."""
-    from tidoctor.checkpoint import shard_of
-
     present: dict[tuple[str, int], set[int]] = {}
     for name in names:
         if shard := shard_of(name):
@@ -448,3 +405,23 @@ def missing_shards(names: list[str]) -> list[str]:
         for k in range(1, total + 1)
         if k not in numbers
     ]
+
+
+def _same_blocks(bare: list[str], prefixed: list[str], prefix: str) -> bool:
+    """Whether layers stand under both roots and are made of the same parts.
+
+    The parts are compared, since another family's layout may share the root and nothing else.
+    """
+    root = roots(bare).main
+    if root is None or prefix + root not in roots(prefixed).counts:
+        return False
+    ours, theirs = _parts(bare, root), _parts(prefixed, prefix + root)
+    return bool(ours) and ours <= theirs
+
+
+def _parts(names: list[str], root: str) -> set[str]:
+    """The names of the modules right below the layer number."""
+    tails = (
+        n.removeprefix(root + ".").partition(".")[2] for n in names if n.startswith(root + ".")
+    )
+    return {tail.partition(".")[0] for tail in tails}

@@ -69,9 +69,11 @@ def _receipt(receipt: Receipt) -> list[Fact]:
     if receipt.shared:
         amount += f" ({units.size(receipt.shared)} of it shared with the source on disk)"
     rows: list[Fact] = [
-        ("written", [printable(str(receipt.dest)), amount]),
+        ("written", [
+            printable(str(receipt.dest)), amount,
+            f"{tensors} verified equal to the source byte for byte",
+        ]),
         ("files", _files(list(receipt.files))),
-        ("verified", [f"{tensors} verified equal to the source byte for byte"]),
     ]
     return rows + [("left out", clean(receipt.left_out))] * bool(receipt.left_out)
 

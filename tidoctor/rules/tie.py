@@ -1,0 +1,111 @@
+"""Whether head and embedding are one: the tie flag by level, version and class default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tidoctor.atlas.families import ClassFacts
+from tidoctor.checkpoint import CONFIG
+from tidoctor.finding import Evidence, Location
+
+_VERSION = re.compile(r"(\d{1,3})\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Whether head and embedding are one, as each major version of transformers resolves it.
+
+    None means that it cannot be known here. `writer` is the major version that wrote the
+    config, `key_written` whether any level states the flag at all.
+    """
+
+    v4: bool | None
+    v5: bool | None
+    writer: int | None
+    key_written: bool
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def meant(self) -> bool | None:
+        """What the writer of the config meant; None when the versions differ and it is unknown."""
+        if self.v4 == self.v5:
+            return self.v5
+        return {4: self.v4, 5: self.v5}.get(self.writer or 0)
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the two major versions read the same file differently."""
+        return None not in (self.v4, self.v5) and self.v4 != self.v5
+
+
+def resolve_tie(
+    settings: Mapping[str, object],
+    text_settings: Mapping[str, object],
+    text_level: str | None,
+    facts: ClassFacts | None,
+    at: Callable[..., Location],
+) -> Tie:
+    """The tie of a config for a class; `text_level` is the key of the text part, if there is one.
+
+    transformers 4 reads the flag of `text_config` in composite models, transformers 5 the top one
+    (for some classes with a bridge from `text_config`); what is absent takes the default of the
+    class (measured with transformers 4.44 to 5.23).
+    """
+    root = _flag(settings)
+    nested = _flag(text_settings) if text_level else None
+    writer = _writer(settings, text_settings)
+    evidence = _evidence(root, nested, text_level, facts, at)
+    written = root is not None or nested is not None
+    if facts is None:
+        value = root if root is not None else nested
+        return Tie(value, value, writer, written, evidence)
+    if facts.nested:
+        v4 = nested if nested is not None else facts.tie_default_v4
+        bridge = nested if facts.bridged else None
+        v5 = next((v for v in (root, bridge, facts.tie_default_v5) if v is not None), None)
+    else:
+        v4 = root if root is not None else facts.tie_default_v4
+        v5 = root if root is not None else facts.tie_default_v5
+    if not facts.tie_follows_flag and facts.always_tied is not None:
+        v5 = facts.always_tied
+    return Tie(v5 if v4 is None else v4, v5, writer, written, evidence)
+
+
+def _flag(settings: Mapping[str, object]) -> bool | None:
+    value = settings.get("tie_word_embeddings")
+    return bool(value) if isinstance(value, bool | int) else None
+
+
+def _writer(*levels: Mapping[str, object]) -> int | None:
+    """The major version of transformers that wrote the config."""
+    for settings in levels:
+        version = settings.get("transformers_version")
+        if isinstance(version, str) and (m := _VERSION.match(version)):
+            return int(m[1])
+    return None
+
+
+def _evidence(
+    root: bool | None,
+    nested: bool | None,
+    text_level: str | None,
+    facts: ClassFacts | None,
+    at: Callable[..., Location],
+) -> tuple[Evidence, ...]:
+    found = []
+    for value, path in ((root, ()), (nested, (text_level or "",))):
+        if value is not None:
+            where = str(at(*path, "tie_word_embeddings"))
+            level = f"{path[0]}." if path else ""
+            said = "true" if value else "false"
+            found.append(Evidence(where, f"{level}tie_word_embeddings is {said}", value))
+    if found:
+        return tuple(found)
+    default = facts.tie_default_v5 if facts else None
+    if facts and default is not None:
+        said = f"the default of {facts.name} decides: {'tied' if default else 'not tied'}"
+    else:
+        said = "and no default of this class is known"
+    return (Evidence(CONFIG, f"tie_word_embeddings is not written; {said}", default),)
