@@ -331,7 +331,7 @@ def test_help_tells_everything(run: Run, command: str, monkeypatch: pytest.Monke
     code, out, err = run(*command.split(), "--help")
     assert (code, err) == (0, "") and "\x1b" not in out
     assert all(mark in out for mark in CODES) and "Examples:" in out
-    parameters = COMMANDS[command].params if command else _COMMAND.params
+    parameters: list[Any] = (COMMANDS[command] if command else _COMMAND).params
     for parameter in parameters:
         assert parameter.help, parameter.name
         assert all(name in out for name in parameter.opts if name.startswith("-"))

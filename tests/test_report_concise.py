@@ -24,8 +24,8 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 def test_lines(checkpoint: Checkpoint) -> None:
     assert Concise(Style()).diagnosis(checkpoint, ILL).splitlines() == [
-        "config.json:2: error C04 base-class-saved saved from LlamaModel, the class without a head; "
-        "lm_head.weight is lost",
+        "config.json:2: error C04 base-class-saved "
+        "saved from LlamaModel, the class without a head; lm_head.weight is lost",
         "./x/: warning S10 wrong-total-size a sum",
         "./x/: note H01 head-tied the head is the embedding",
         "./x/: not-run H02 head-lost cut",

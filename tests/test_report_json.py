@@ -125,7 +125,8 @@ def test_rules_and_symptoms() -> None:
     message = "Error: cannot find tensor lm_head.weight"
     told = validated(JSON.symptoms(message, rules.symptoms(message)))
     assert "H02" in [r["code"] for r in told["rules"]]
-    assert told["symptoms"][0]["codes"] == [r["code"] for r in told["rules"]][:len(told["symptoms"][0]["codes"])]
+    codes = told["symptoms"][0]["codes"]
+    assert codes == [r["code"] for r in told["rules"]][: len(codes)]
     assert validated(JSON.symptoms("?", []))["rules"] == []
 
 

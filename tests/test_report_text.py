@@ -80,8 +80,7 @@ def test_an_inspection_collapses_layers_and_names_the_absent_head(tied: Checkpoi
         "  model.layers.{0..1}.input_layernorm.weight               2       16   64 bytes",
     ]
     assert lines[-3:-1] == [
-        "  lm_head.weight"
-        "                                           -  tied to model.embed_tokens.weight, not stored",
+        f"  {'lm_head.weight':51}      -  tied to model.embed_tokens.weight, not stored",
         "",
     ]
     assert lines[-1].startswith("20 tensors, 11 patterns. Read ")

@@ -11,7 +11,7 @@ compare verdicts): a header that `parse` calls sound opens there. Known differen
 - refused here although the library accepts them: a dtype written as the object `{"F32":null}`, a
   number within 0.1 % of the largest double, and a text above a megabyte of which more than a sixth
   are brackets and colons: a tensor has seven in at least fifty bytes, and the objects made of a
-  denser text would take over twenty times its size in memory.
+  denser text would take over 25 times its size in memory.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP
     """The header of a file of `size` bytes; `read(begin, end)` gives bytes of it.
 
     Whatever the content is, there is a result: only what `read` raises gets through. At most
-    `cap` bytes of JSON are read, and memory stays below about twenty times their number.
+    `cap` bytes of JSON are read, and memory stays below about 25 times their number.
     """
     log = _Log()
     head = read(0, min(size, _FIRST_READ)) if size > 0 else b""
@@ -481,6 +481,7 @@ def _contents(
         log.entry("duplicate-key", name, "occurs more than once in the header", name == _METADATA)
     found = _plain(table)
     if found is None:
+        # Only the last of several rows of one name counts, yet each has to be well-formed.
         rows = (_entry(*pair, log) for pair in _pairs(table) if pair[0] != _METADATA)
         found = list({row.name: row for row in rows if row is not None}.values())
     for name, *_, begin, end in [entry for entry in found if entry.begin > entry.end]:
