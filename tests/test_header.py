@@ -434,14 +434,16 @@ rows_of_tensors = st.lists(
 )
 metadata_of_files = st.dictionaries(st.sampled_from(["format", "k:", "{"]), st.text(max_size=3))
 # What is put into a header: each piece is a token or several.
+WORDS = r"""
+    { } [ ] : , 0 1 2 4 8 16 -0 -1 1.0 0.5 1e0 1E400 01 +1 - true false null NaN Infinity -Infinity
+    "" "a" "b" "U8" "F4" "BF16" "Q8" "dtype" "shape" "data_offsets" "__metadata__" [0] [0,0] [8]
+    "\u0061" "\/" "\x" "\ud800" "\ud83d\ude00" "\udc00\ud800" "a":1, "__metadata__":null,
+    ,"x":[{"y":[]}] "z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},
+"""
 PIECES = [
-    *"{ } [ ] : , 0 1 2 4 8 16 -0 -1 1.0 0.5 1e0 1E400 01 +1 - true false null".split(" "),
-    *'NaN Infinity -Infinity "" "a" "b" "U8" "F4" "BF16" "Q8" "dtype" "shape"'.split(" "),
-    *'"data_offsets" "__metadata__" "\\ud800" "\\ud83d\\ude00" "\\udc00\\ud800"'.split(" "),
-    *'"\\u0061" "\\/" "\\x" [0] [0,0] [8] "a":1, "__metadata__":null, ,"x":[{"y":[]}]'.split(" "),
+    *WORDS.split(),
     *(str(number) for number in (2**63, 2**64 - 1, 2**64, 10**300, 10**400)),
     f',"x":{"[" * 126}{"]" * 126}',
-    '"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},',
     *" \n\t\r\0\v\xa0\ufeff\x1f\x7fé",
 ]
 TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|\s+|[^\s{}\[\]:,"]+|"', re.DOTALL)
@@ -514,7 +516,7 @@ def changed(text: str, ops: Sequence[tuple[str, int, int, str]]) -> str:
     return "".join(tokens)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(rows_of_tensors, metadata_of_files, st.sampled_from([1, 8, 4096]))
 def test_what_is_written_is_read_back(
     path: Path,
@@ -534,7 +536,7 @@ def test_what_is_written_is_read_back(
     assert {d.kind for d in header.defects} <= {"no-tensors", "misaligned"}
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(rows_of_tensors, metadata_of_files, tweaks, st.sampled_from([0] * 8 + [-1, 1]))
 def test_verdict_on_tweaked_rows(
     path: Path,
@@ -548,7 +550,7 @@ def test_verdict_on_tweaked_rows(
     agree(path, framed(spelled(entries, metadata, ops), size))
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(rows_of_tensors, metadata_of_files, changes)
 def test_verdict_on_changed_tokens(
     path: Path,
@@ -561,7 +563,7 @@ def test_verdict_on_changed_tokens(
     agree(path, framed(changed(start[8:].decode(), ops), size))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     rows_of_tensors,
     st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), min_size=1, max_size=3),
@@ -581,7 +583,7 @@ def test_verdict_on_changed_bytes(
     agree(path, bytes(content[: len(content) - cut] if cut < 4 else content))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(framed)))
 def test_verdict_on_any_bytes(path: Path, content: bytes) -> None:
     agree(path, content)

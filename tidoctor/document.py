@@ -175,7 +175,7 @@ class Document:
 
     def _edited(self, edits: Iterable[tuple[int, int, str]]) -> Document:
         pieces, done = [], 0
-        for start, end, new in sorted(set(edits)):
+        for start, end, new in sorted(edits):
             if start >= done:  # an edit inside an earlier one has nothing left to do
                 pieces += [self.text[done:start], new]
                 done = end

@@ -1,0 +1,149 @@
+"""What counts in a folder: which files are read, and which copy of each tensor."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from checkpoints import LLAMA, Memory, build, llama, safetensors_bytes, write
+
+import tidoctor
+from tidoctor.checkpoint import open_checkpoint
+from tidoctor.errors import Unreadable
+
+INDEX = "model.safetensors.index.json"
+
+
+def one(value: bytes, name: str = "a") -> bytes:
+    return safetensors_bytes({name: ("U8", [len(value)], value)})
+
+
+def test_a_single_file_wins_over_an_index() -> None:
+    files = {**build(llama(), LLAMA, shards=2), "model.safetensors": one(b"x")}
+    c = open_checkpoint(Memory(files))
+    assert c.entrance == "single" and list(c.tensors) == ["a"] and len(c.extras) == 2
+
+
+def test_a_stub_does_not_hide_the_shards() -> None:
+    files = {**build(llama(), LLAMA, shards=2), "model.safetensors": safetensors_bytes({})}
+    c = open_checkpoint(Memory(files))
+    assert c.entrance == "index" and len(c.tensors) == 21
+
+
+def test_the_copy_that_the_index_names_counts_else_the_last_one() -> None:
+    files = {
+        "1.safetensors": one(b"first"), "2.safetensors": one(b"other"),
+        INDEX: json.dumps({"metadata": {}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}).encode(),
+    }  # fmt: skip
+    c = open_checkpoint(Memory(files))
+    assert c.tensors["a"].file == "1.safetensors" and [t.file for t in c.shadows] == ["2.safetensors"]
+    assert c.read(c.tensors["a"], 1, 3) == b"ir"
+    files[INDEX] = json.dumps({"weight_map": {"x": "1.safetensors", "b": "2.safetensors"}}).encode()
+    assert open_checkpoint(Memory(files)).tensors["a"].file == "2.safetensors"
+
+
+def test_adapters_subfolders_and_vendor_files_are_left_alone() -> None:
+    files = {
+        "model.safetensors": one(b"x"), "adapter_model.safetensors": one(b"y"),
+        "consolidated.safetensors": one(b"z"), "original/model.safetensors": one(b"w"),
+    }  # fmt: skip
+    c = open_checkpoint(Memory(files))
+    assert [w.name for w in c.weights] == ["model.safetensors"]
+    assert {w.name for w in c.extras} == {"adapter_model.safetensors", "consolidated.safetensors"}
+    assert c.folders == {"original"}
+
+
+def test_the_config_may_name_the_weights() -> None:
+    files = {"a.safetensors": one(b"x"), "model.safetensors": one(b"y"),
+             "config.json": b'{"transformers_weights": "a.safetensors"}'}  # fmt: skip
+    assert open_checkpoint(Memory(files)).weights[0].name == "a.safetensors"
+
+
+def test_a_file_and_an_index_are_sources_too(tmp_path: Path) -> None:
+    write(tmp_path / "m", llama(), LLAMA, shards=2)
+    shard = tidoctor.open(tmp_path / "m" / "model-00001-of-00002.safetensors")
+    assert shard.entrance == "file" and len(shard.weights) == 1 and shard.extras == ()
+    whole = tidoctor.open(tmp_path / "m" / INDEX)
+    assert len(whole.tensors) == 21
+    # One shard is not a model: nothing is said about what the others may hold.
+    diagnosis = tidoctor.diagnose(tmp_path / "m" / "model-00001-of-00002.safetensors")
+    assert diagnosis.findings == ()
+    assert {n.reason for n in diagnosis.not_run} == {
+        "model-00001-of-00002.safetensors is one shard of 2"
+    }
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../x.safetensors", "/etc/passwd", "a/../../x", "C:/x", "\\\\host\\x", "", "a\0b", 7, None, ["x"]],
+)
+def test_an_index_cannot_lead_out_of_the_folder(tmp_path: Path, file: object) -> None:
+    (tmp_path / "x.safetensors").write_bytes(one(b"secret"))
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "in.safetensors").write_bytes(one(b"in"))
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"b": file, "a": "in.safetensors"}}))
+    c = tidoctor.open(folder)
+    assert list(c.tensors) == ["a"]
+    assert c.index is not None and [n for n, _ in c.index.refused] == ["b"]
+    assert "S09" in {f.code for f in tidoctor.diagnose(folder).findings}
+
+
+def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.safetensors").write_bytes(one(b"secret"))
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "model.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    with pytest.raises(Unreadable, match="leads out of the checkpoint"):
+        tidoctor.open(folder)
+
+
+def test_a_snapshot_of_the_hub_cache_is_read_through_its_links(tmp_path: Path) -> None:
+    repo = tmp_path / "models--org--name"
+    snapshot = repo / "snapshots" / "abc"
+    write(repo / "blobs", {"a": [4]}, LLAMA)
+    snapshot.mkdir(parents=True)
+    for file in ("model.safetensors", "config.json"):
+        (snapshot / file).symlink_to(os.path.relpath(repo / "blobs" / file, snapshot))
+    assert list(tidoctor.open(snapshot).tensors) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "holds no safetensors file"),
+        ({"config.json": "{}"}, "holds no safetensors file"),
+        ({"pytorch_model.bin": "x"}, "only pickles"),
+        ({"model_index.json": "{}"}, "diffusers pipeline"),
+        ({"m.gguf": "GGUF"}, "holds GGUF"),
+    ],
+)
+def test_nothing_to_examine_is_said_in_a_sentence(
+    tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Unreadable, match=said):
+        tidoctor.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["none", "a\0b", "org/name", "x" * 5000])
+def test_no_such_place(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Unreadable):
+        tidoctor.open(f"{tmp_path}/{name}")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(Unreadable):
+        tidoctor.open(tmp_path)
+    with pytest.raises(Unreadable):
+        tidoctor.open(tmp_path / "model.safetensors")
+
+
+def test_only_headers_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "m", {"a": ("U8", [300_000])}, LLAMA)
+    c = tidoctor.open(tmp_path / "m")
+    assert c.source.bytes_read < 70_000
