@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+SINGLE = "model.safetensors"
 
 State = dict[str, torch.Tensor]
 
@@ -94,14 +95,21 @@ def change_tensors(
     change: Callable[[State], State],
     metadata: Mapping[str, str] | None = {"format": "pt"},
 ) -> None:
-    """Replace the tensors of each file by what `change` makes of them; the index follows."""
-    weight_map: dict[str, str] = {}
+    """Replace the tensors of each file by what `change` makes of them; the index follows.
+
+    A shard that is left without tensors goes away and the others are numbered anew.
+    """
+    parts = []
     for file in weight_files(folder):
-        tensors = {name: t.contiguous() for name, t in change(load_file(file)).items()}
+        if tensors := change(load_file(file)):
+            parts.append({name: t.contiguous() for name, t in tensors.items()})
         file.unlink()
-        if tensors:
-            save_file(tensors, file, metadata=None if metadata is None else dict(metadata))
-        weight_map |= dict.fromkeys(tensors, file.name)
+    weight_map: dict[str, str] = {}
+    for i, tensors in enumerate(parts, 1):
+        sharded = (folder / INDEX).exists()
+        name = f"model-{i:05d}-of-{len(parts):05d}.safetensors" if sharded else SINGLE
+        save_file(tensors, folder / name, metadata=None if metadata is None else dict(metadata))
+        weight_map |= dict.fromkeys(tensors, name)
     if (folder / INDEX).exists():
         edit_json(folder / INDEX, lambda index: index.update(weight_map=weight_map))
 

@@ -17,8 +17,9 @@ from tidoctor.errors import TidoctorError
 from tidoctor.finding import Severity
 
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)
-CURED = pytest.mark.parametrize("case", [c for c in CASES if c.cured], ids=str)
-LOST = pytest.mark.parametrize("case", [c for c in CASES if not c.cured], ids=str)
+CURED = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == "cured"], ids=str)
+KEPT = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == "kept"], ids=str)
+LOST = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == "lost"], ids=str)
 
 
 @pytest.fixture
@@ -102,6 +103,18 @@ def test_no_cure_without_consent(case: Case, sick: Sick, tmp_path: Path) -> None
         folder, tmp_path / "out", wanted=case.variant.family.model_class
     )
     assert treatment.exit_code == 1
+    assert not (tmp_path / "out").exists()
+
+
+@KEPT
+def test_worth_a_note_and_kept(case: Case, sick: Sick, tmp_path: Path) -> None:
+    """Nothing that would be read wrongly: said, and left alone."""
+    _, folder, _ = sick
+    findings = {f.code: f for f in tidoctor.diagnose(folder).findings}
+    assert findings[case.code].severity is Severity.NOTE
+    treatment = answer(*sick, tmp_path / "out")
+    assert treatment.receipt is None
+    assert treatment.exit_code == 0
     assert not (tmp_path / "out").exists()
 
 
