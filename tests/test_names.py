@@ -106,3 +106,8 @@ def test_roots_of_layers() -> None:
     found = names.roots(["model.layers.0.a", "model.layers.1.a", "layers.0.a", "norm", "conv2d.w"])
     assert found.counts == {"model.layers": 2, "layers": 1}
     assert found.main == "model.layers"
+
+
+def test_braces_in_names_are_no_numbers() -> None:
+    rows = ["a.{}.1.w", "a.{}.2.w", "{}", "{0}.5", "\0.3"]
+    assert sorted(n for _, members in names.collapse(rows) for n in members) == sorted(rows)

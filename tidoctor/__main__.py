@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:  # needs nothing that takes time to import
         return _version()
+    gc.disable()  # a short-lived process: collecting costs more than half of reading large headers
     try:
         with _terminable():
             code = _run(arguments)

@@ -601,7 +601,8 @@ class _Scan:
             lead = _LAST_LINE.search(text, self.start[node] + 1, self.head(first))
             if node == 0:
                 one_line = lead is None
-                indent = lead[0].lstrip("\r\n").removeprefix(self.margin(self.start[0])) if lead else ""
+                outer = self.margin(self.start[0])
+                indent = lead[0].lstrip("\r\n").removeprefix(outer) if lead else ""
             second = self.after[first]
             if second < self.after[node] and not item and one_line == (lead is None):
                 gap = _COMMA.fullmatch(text, self.end[first], self.head(second))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-_PLAIN_INTEGER = re.compile(r"0|[1-9][0-9]{0,8}")
+_PLAIN_INTEGER = re.compile(r"(?<![^.])(?:0|[1-9][0-9]{0,8})(?![^.])")
 _DANGEROUS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -31,19 +31,16 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     )
 
 
-def template(name: str) -> tuple[str, tuple[int, ...]]:
-    """The name with each integer replaced by `{}`, and those integers.
+def template(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The pieces of a name between its integers, and those integers.
 
     Only whole dotted components in their plain spelling count as integers: `layers.3.w` has one,
     `conv2d.w` and `layers.03.w` have none, so that `fc1` and `fc2` stay two names.
     """
-    parts = name.split(".")
-    numbers = []
-    for i, part in enumerate(parts):
-        if _PLAIN_INTEGER.fullmatch(part):
-            numbers.append(int(part))
-            parts[i] = "{}"
-    return ".".join(parts), tuple(numbers)
+    numbers = _PLAIN_INTEGER.findall(name)
+    if not numbers:
+        return (name,), ()
+    return tuple(_PLAIN_INTEGER.split(name)), tuple(map(int, numbers))
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -63,15 +60,15 @@ def collapse(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     A pattern such as `layers.{0..31}.w` stands for every combination of its ranges. A group whose
     numbers do not form such a grid is split by its leading numbers until each part does.
     """
-    groups: dict[str, list[tuple[tuple[int, ...], str]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[tuple[int, ...], str]]] = {}
     for name in names:
-        text, numbers = template(name)
-        groups.setdefault(text, []).append((numbers, name))
-    patterns = [row for text, members in groups.items() for row in _grid(text, members)]
+        pieces, numbers = template(name)
+        groups.setdefault(pieces, []).append((numbers, name))
+    patterns = [row for pieces, members in groups.items() for row in _grid(pieces, members)]
     return sorted(patterns, key=lambda row: natural_key(row[1][0]))
 
 
-def _grid(text: str, members: list[tuple[tuple[int, ...], str]]) -> list[tuple[str, list[str]]]:
+def _grid(pieces: tuple[str, ...], members: list[tuple[tuple[int, ...], str]]) -> list[tuple[str, list[str]]]:
     """One pattern when the numbers of the members form a full grid, else one per leading number."""
     members.sort()
     columns = [sorted(set(column)) for column in zip(*(m[0] for m in members), strict=True)]
@@ -79,7 +76,7 @@ def _grid(text: str, members: list[tuple[tuple[int, ...], str]]) -> list[tuple[s
     for column in columns:
         cells *= len(column)
     if cells == len(members):
-        return [(_fill(text, columns), [name for _, name in members])]
+        return [(_fill(pieces, columns), [name for _, name in members])]
     # The first column with more than one value is the one whose values are told apart.
     split = next(i for i, column in enumerate(columns) if len(column) > 1)
     parts: dict[tuple[int, ...], list[tuple[tuple[int, ...], str]]] = {}
@@ -91,12 +88,11 @@ def _grid(text: str, members: list[tuple[tuple[int, ...], str]]) -> list[tuple[s
         rest = tuple(numbers[split + 1 :] for numbers, _ in part)
         shapes.setdefault(rest, []).extend(part)
     if len(shapes) == 1:  # cannot be split further this way: one row for each leading number
-        return [row for part in parts.values() for row in _grid(text, part)]
-    return [row for part in shapes.values() for row in _grid(text, part)]
+        return [row for part in parts.values() for row in _grid(pieces, part)]
+    return [row for part in shapes.values() for row in _grid(pieces, part)]
 
 
-def _fill(text: str, columns: Sequence[Sequence[int]]) -> str:
-    pieces = text.split("{}")
+def _fill(pieces: Sequence[str], columns: Sequence[Sequence[int]]) -> str:
     out = [pieces[0]]
     for column, piece in zip(columns, pieces[1:], strict=True):
         out.append(str(column[0]) if len(column) == 1 else "{" + ranges(column) + "}")
@@ -154,7 +150,7 @@ def peel(names: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def without_infixes(name: str) -> str:
     """The name without the wrappers that stand inside its path."""
-    return _INFIX.sub("", name)
+    return _INFIX.sub("", name) if "._" in name else name
 
 
 def is_adapter(name: str) -> bool:
@@ -162,7 +158,7 @@ def is_adapter(name: str) -> bool:
 
     Matched by whole components, since `lora` occurs in legal names (`kv_a_proj`, RWKV's `w_lora`).
     """
-    return bool(_ADAPTER.search(name))
+    return "lora_" in name and bool(_ADAPTER.search(name))
 
 
 def without_adapter(name: str) -> str | None:
@@ -172,7 +168,8 @@ def without_adapter(name: str) -> str | None:
     """
     if is_adapter(name) or ".original_module." in name:
         return None
-    return _SAVED.sub("", name).replace(".base_layer.", ".")
+    saved = _SAVED.sub("", name) if ".modules_to_save." in name else name
+    return saved.replace(".base_layer.", ".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +188,8 @@ def roots(names: Iterable[str]) -> Roots:
     """The layer roots among these names."""
     counts: dict[str, int] = {}
     for name in names:
-        root, found, _ = template(name)[0].partition(".{}.")
-        if found:
+        pieces, _ = template(name)
+        if len(pieces) > 1 and pieces[0] and pieces[1]:
+            root = pieces[0].removesuffix(".")
             counts[root] = counts.get(root, 0) + 1
     return Roots(counts)

@@ -348,7 +348,8 @@ HEADS = (
     Case("head stored twice", LLAMA_TIED,
          lambda f: add(f, {HEAD: state(f)[EMBEDDING].clone()}), "H04", "none", outcome="kept"),
     Case("flag left out, tied", LLAMA_TIED,
-         lambda f: unset_config(f, "tie_word_embeddings"), "H06", "misloads", donor=True),
+         lambda f: unset_config(f, "tie_word_embeddings"), "H06", "misloads",
+         outcome="lost"),
     Case("head lost with its shard", SHARDS, head_shard_lost, "H02", "misloads", donor=True),
 )
 

@@ -49,8 +49,10 @@ class ClassFacts:
         embedding: the token embedding's weight.
         own: tensors beyond those of the base class, the head included; empty when the base
             class is unknown.
-        ties: alias that is not saved -> tensor that keeps the bytes, with the flag true.
-        tie_follows_flag: whether `tie_word_embeddings` decides over the ties.
+        ties: alias that is not saved -> tensor that keeps the bytes, with the flag true. Ties
+            from layer to layer (Zamba) are not listed.
+        tie_follows_flag: whether `tie_word_embeddings` decides over the ties, the head's
+            where it has one.
         always_tied: where the flag does not decide: True always tied, False never. None
             where it does.
         nested: the config has a `text_config` whose flag matters to some reader.

@@ -65,11 +65,6 @@ class Delivery:
             _complain("".join(traceback.format_exception(error)))
         return code
 
-    def hint(self, text: str) -> None:
-        """Say something that is no part of the report."""
-        if not self.quiet:
-            _complain(f"{text}\n")
-
     def _tell(self, text: str) -> None:
         if self._begun:
             self.output.write(self.page.between)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.names import collapse, printable, template
+from tidoctor.names import collapse, printable
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -30,6 +30,7 @@ from tidoctor.rules.view import FLOATS, GENERATING, View, is_foreign_config
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
+_LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
 
 
@@ -417,7 +418,7 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     )
     key = next((k for k in _DRAFT_COUNTS if view.setting(k)[0] is not None), None)
     declared, path = view.setting(key) if key else (None, ())
-    stored = [n for n in view.tensors if _MTP.fullmatch(n) or _beyond(n, layers)]
+    stored = [n for n in view.tensors if ("mtp" in n and _MTP.fullmatch(n)) or _beyond(n, layers)]
     count = declared if isinstance(declared, int) else 0
     if not stored and not count:
         raise NotApplicable("there are no such layers, and none are declared")
@@ -451,11 +452,8 @@ def mtp_layers(view: View) -> Iterator[Finding]:
 
 
 def _beyond(name: str, layers: object) -> bool:
-    text, numbers = template(name)
-    root = text.partition(".{}")[0]
-    if root not in ("model.layers", "layers", "model.language_model.layers"):
-        return False
-    return isinstance(layers, int) and bool(numbers) and numbers[0] >= layers
+    layer = _LAYER.match(name)
+    return layer is not None and isinstance(layers, int) and int(layer[1]) >= layers
 
 
 @rule("C11", "config-not-strict")

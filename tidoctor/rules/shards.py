@@ -47,12 +47,18 @@ def _line(index: Index, *path: str) -> Location:
     return Location(index.file, index.document.line(*path))
 
 
+def _names_by_file(view: View) -> dict[str, set[str]]:
+    """The names in each weight file, those that are not read included."""
+    files = (*view.checkpoint.weights, *view.checkpoint.extras)
+    return {w.name: {e.name for e in w.header.entries} for w in files}
+
+
 def _holders(view: View) -> dict[str, list[str]]:
     """Which files hold each tensor, those that are not read included."""
     held: dict[str, list[str]] = {}
-    for weight in (*view.checkpoint.weights, *view.checkpoint.extras):
-        for entry in weight.header.entries:
-            held.setdefault(entry.name, []).append(weight.name)
+    for file, names in _names_by_file(view).items():
+        for name in names:
+            held.setdefault(name, []).append(file)
     return held
 
 
@@ -72,7 +78,7 @@ def missing_shard(view: View) -> Iterator[Finding]:
     index = _index(view)
     present = {w.name for w in (*view.checkpoint.weights, *view.checkpoint.extras)}
     missing = Counter(f for f in index.weight_map.values() if f not in present)
-    held = _holders(view)
+    held = _holders(view) if missing else {}
     for file, count in sorted(missing.items()):
         tensors = tuple(n for n, f in index.weight_map.items() if f == file)
         elsewhere = {held[n][0] for n in tensors if n in held}
@@ -144,12 +150,12 @@ def phantom_entry(view: View) -> Iterator[Finding]:
     may be the only trace of a loss: removing it asks for consent.
     """
     index = _index(view)
-    held = _holders(view)
-    read = {w.name for w in (*view.checkpoint.weights, *view.checkpoint.extras)}
+    inside = _names_by_file(view)
+    off = [n for n, f in index.weight_map.items() if f in inside and n not in inside[f]]
+    held = _holders(view) if off else {}
     wrong: dict[bool, list[str]] = {True: [], False: []}
-    for name, file in index.weight_map.items():
-        if file in read and file not in held.get(name, ()):
-            wrong[name in held].append(name)
+    for name in off:
+        wrong[name in held].append(name)
     if wrong[True]:
         yield _misplaced(index, wrong[True], held)
     if wrong[False]:

@@ -34,6 +34,7 @@ def _lines(kind: str, group: Sequence[Operation], planned: Checkpoint) -> list[s
         "rewrite": lambda: [f"{_file(o)} from the tensors that can be read" for o in group],
         "reindex": lambda: ["files named, and the index written, as loaders expect"],
         "discard": lambda: [_file(o) for o in group],
+        "adopt": lambda: [_file(o) for o in group],
     }
     teller = tellers.get(kind, lambda: [printable(json.dumps(plain(o))) for o in group])
     return teller()
@@ -56,14 +57,14 @@ def renames(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def _change(old: str, new: str) -> str:
     """`X → model.X`, `X.gamma → X.weight` or `X.attn.Y → X.self_attn.Y`; layer numbers as `N`."""
-    a, b = template(old)[0].split("."), template(new)[0].split(".")
+    a, b = ("N".join(template(name)[0]).split(".") for name in (old, new))
     lead = _common(a, b)
     a, b = a[lead:], b[lead:]
     tail = _common(a[::-1], b[::-1])
     a, b = a[: len(a) - tail], b[: len(b) - tail]
     left = ["X"] * bool(lead)
     right = [("Y" if lead else "X")] * bool(tail)
-    sides = (".".join([*left, *middle, *right]).replace("{}", "N") for middle in (a, b))
+    sides = (".".join([*left, *middle, *right]) for middle in (a, b))
     return " → ".join(sides)
 
 
