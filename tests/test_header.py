@@ -136,6 +136,9 @@ CASES = {
         (999).to_bytes(8, "little") + table(A, B, C)[:-40].encode(), "header-truncated", "a b"
     ),
     "nothing but a length": Case((9).to_bytes(8, "little"), "header-truncated", "", "after 0 of"),
+    "length that starts as a pickle": Case(
+        (0x0280).to_bytes(8, "little") + table(A).encode(), "header-truncated", "a"
+    ),
     "length beyond the cap": Case(
         (HEADER_CAP + 1).to_bytes(8, "little") + table(A).encode(), "header-too-large", "", "100,0"
     ),

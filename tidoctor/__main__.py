@@ -21,9 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:  # needs nothing that takes time to import
         return _version()
-    gc.disable()  # a short-lived process: collecting costs more than half of reading large headers
     try:
-        with _terminable():
+        with _terminable(), _uncollected():
             code = _run(arguments)
     except KeyboardInterrupt:
         _complain("interrupted")
@@ -68,6 +67,18 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     given = [a.removeprefix("--format=") for a in arguments if a.startswith("--format=")]
     given += [b for a, b in pairwise(arguments) if a == "--format"]
     return (given or [os.environ.get("TIDOCTOR_FORMAT", "")])[-1] == "json"
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collector: for large headers it would cost more than the reading itself."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

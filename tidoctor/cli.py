@@ -19,7 +19,6 @@ from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit, FailOn, of_diagnosis, of_treatment
 
 if TYPE_CHECKING:
-    from tidoctor.checkpoint import Checkpoint, Tensor
     from tidoctor.repairs import Progress, Treatment
     from tidoctor.report import Page
     from tidoctor.report.delivery import Delivery, Told
@@ -173,9 +172,8 @@ def inspect(
 
     def examine(source: str) -> Told:
         checkpoint = tidoctor.open(source)
-        chosen = _matching(checkpoint, match)
         code = Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
-        return told.page.inspection(checkpoint, chosen, every=every), code
+        return told.page.inspection(checkpoint, _matcher(match), every=every), code
 
     return told.each(sources, examine)
 
@@ -392,9 +390,8 @@ def _codes(given: Sequence[str] | None) -> list[str]:
     return [code for text in given or () for part in text.split(",") if (code := part.strip())]
 
 
-def _matching(checkpoint: Checkpoint, globs: Sequence[str] | None) -> list[Tensor]:
-    rows = checkpoint.tensors.values()
-    return [t for t in rows if not globs or any(fnmatchcase(t.name, glob) for glob in globs)]
+def _matcher(globs: Sequence[str] | None) -> Callable[[str], bool]:
+    return lambda name: not globs or any(fnmatchcase(name, glob) for glob in globs)
 
 
 def _treat(

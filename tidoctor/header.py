@@ -308,7 +308,8 @@ def _lookalike(head: bytes) -> tuple[DefectKind, str] | None:
         known = f"sha256 {found[1].decode()}, {int(found[2]):,} bytes" if found else "unreadable"
         return "lfs-pointer", f"the file is a git-lfs pointer in place of the real file ({known})"
     for magic, name in _MAGIC.items():
-        if head.startswith(magic):
+        # Two bytes alone may as well be the low end of a length.
+        if head.startswith(magic) and (len(magic) > 2 or any(head[4:8])):
             return "not-safetensors", f"the file is {name}"
     words = " ".join(head[:400].decode("utf-8", "replace").strip("\ufeff\ufffd").split())
     if not words or "\ufffd" in words or not words.isprintable():
@@ -395,6 +396,7 @@ def _table(raw: bytes, log: _Log) -> object:
             text = f"{nuls:,} NUL bytes pad the header's JSON, where only spaces may"
             log.file("nul-padding", text)
             raw = bare
+    # Before anything is decoded, see the module's docstring.
     if len(raw) > 1_000_000 and sum(map(raw.count, (b"[", b"{", b":"))) > len(raw) // 6:
         log.file("bad-json", f"{len(raw):,} bytes of JSON have more brackets than tensors need")
         return _Partial()
@@ -403,11 +405,10 @@ def _table(raw: bytes, log: _Log) -> object:
     except UnicodeDecodeError as error:
         log.file("not-utf8", f"the header is not UTF-8 at byte {8 + error.start:,} of the file")
         text = raw.decode("utf-8", "replace")
-    halves = (m for m in _ESCAPE.finditer(text) if m[1]) if "\\u" in text else iter(())
-    for half in halves:
+    halves = (match for match in _ESCAPE.finditer(text) if match[1])
+    if "\\u" in text and (half := next(halves, None)) is not None:
         where = f"character {half.start():,} of the header"
         log.file("bad-json", f"half a surrogate pair is escaped at {where}")
-        break
     with suppress(*_ERRORS):  # the exact decoder meets the same error, or knows better
         table: object = _QUICK.decode(text)
         if _faithful(table, raw):
@@ -439,7 +440,7 @@ def _faithful(table: object, raw: bytes) -> bool:
         return False
     metadata = table.get(_METADATA)
     pairs = len(table) + (len(metadata) - 3 if type(metadata) is dict else 0)
-    return raw.count(b":") == pairs + 3 * sum(type(value) is dict for value in table.values())
+    return raw.count(b":") == pairs + 3 * [*map(type, table.values())].count(dict)
 
 
 def _salvage(text: str) -> _Partial:
@@ -508,7 +509,8 @@ def _plain(table: dict[str, object]) -> list[Entry] | None:
     if not _whole(numbers) or not {*map(len, rows)} <= {3} or not {*map(len, offsets)} <= {2}:
         return None
     begins, ends = (map(itemgetter(i), offsets) for i in (0, 1))
-    return [*map(Entry, fields, dtypes, map(tuple, shapes), begins, ends)]
+    columns = zip(fields, dtypes, map(tuple, shapes), begins, ends, strict=True)
+    return [*map(Entry._make, columns)]
 
 
 def _metadata(value: object, log: _Log) -> Mapping[str, object] | None:

@@ -7,7 +7,7 @@ what is not known; the order is fixed, and nothing depends on clock, host or ter
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidoctor import __version__
@@ -32,11 +32,14 @@ class Objects:
     between = ""
     errors_in_report = True
 
-    def inspection(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], *, every: bool) -> str:
-        """`tidoctor.inspection/1`: every tensor that was asked for, patterns or not."""
+    def inspection(
+        self, checkpoint: Checkpoint, wanted: Callable[[str], bool], *, every: bool
+    ) -> str:
+        """`tidoctor.inspection/1`: every tensor whose name is wanted; there are no patterns."""
         from tidoctor import rules
 
         head = rules.absent_head(checkpoint)
+        tensors = [t for t in checkpoint.tensors.values() if wanted(t.name)]
         defects = [
             {
                 "file": w.name,
@@ -53,7 +56,9 @@ class Objects:
             "bytes_read": checkpoint.source.bytes_read,
             "tensors": [_tensor(t) for t in sorted(tensors, key=lambda t: natural_key(t.name))],
             "shadows": [_tensor(t) for t in checkpoint.shadows],
-            "absent_head": {"name": head[0], "tied_to": head[1]} if head else None,
+            "absent_head": (
+                {"name": head[0], "tied_to": head[1]} if head and wanted(head[0]) else None
+            ),
             "unread_files": [w.name for w in checkpoint.extras],
             "defects": defects,
         })  # fmt: skip

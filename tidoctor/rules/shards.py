@@ -132,7 +132,7 @@ def no_index(view: View) -> Iterator[Finding]:
         f"{len(shards)} numbered shards have no index",
         at=Location(shards[0]),
         evidence=(Evidence("folder", f"holds {shards[0]} … {shards[-1]} and no {INDEX}"),),
-        cure=None if gap else safe("write the index from the headers", _REINDEX),
+        cure=None if gap or not c.tensors else safe("write the index from the headers", _REINDEX),
     )
 
 
@@ -518,7 +518,7 @@ def unknown_file_name(view: View) -> Iterator[Finding]:
         f"no loader looks for {printable(name)}; transformers wants {SINGLE}",
         at=Location(name),
         evidence=(Evidence("folder", f"neither {SINGLE} nor {INDEX}"),),
-        cure=None if vendor else safe(f"name it {SINGLE}", _REINDEX),
+        cure=None if vendor or not c.tensors else safe(f"name it {SINGLE}", _REINDEX),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tidoctor.errors import TidoctorError
@@ -10,7 +10,7 @@ from tidoctor.names import printable
 from tidoctor.report.style import Style
 
 if TYPE_CHECKING:
-    from tidoctor.checkpoint import Checkpoint, Tensor
+    from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
@@ -27,11 +27,13 @@ class Text:
         self.style = style
         self.several = several
 
-    def inspection(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], *, every: bool) -> str:
-        """The tensors that were asked for, one row for each with `every`."""
+    def inspection(
+        self, checkpoint: Checkpoint, wanted: Callable[[str], bool], *, every: bool
+    ) -> str:
+        """The tensors whose names are wanted, one row for each with `every`."""
         from tidoctor.report.text.inspection import inspection
 
-        return ended(inspection(checkpoint, tensors, self.style, every=every))
+        return ended(inspection(checkpoint, wanted, self.style, every=every))
 
     def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
         """The findings, and a line that sums up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint, Tensor
@@ -17,9 +17,10 @@ Row = tuple[str, list[Tensor]]
 
 
 def inspection(
-    checkpoint: Checkpoint, tensors: Sequence[Tensor], style: Style, *, every: bool
+    checkpoint: Checkpoint, wanted: Callable[[str], bool], style: Style, *, every: bool
 ) -> list[str]:
-    """The tensors of a checkpoint that were asked for; one row for each with `every`."""
+    """The tensors of a checkpoint whose names are wanted; one row for each with `every`."""
+    tensors = [t for t in checkpoint.tensors.values() if wanted(t.name)]
     shown = [(t.name, [t]) for t in _ordered(tensors)] if every else rows(tensors)
     dtypes = _dtypes(checkpoint.tensors.values())
     parts = [
@@ -27,9 +28,8 @@ def inspection(
         extent(checkpoint), ", ".join(map(printable, dtypes)),
     ]
     lines = [subject(checkpoint.source.name, [p for p in parts if p], style), ""]
-    body = _body(shown, several=len(dtypes) > 1)
+    body = [*_body(shown, several=len(dtypes) > 1), *_absent_head(checkpoint, wanted)]
     if body:
-        body += _absent_head(checkpoint, tensors)
         head = ("tensor", "count", "dtype", "shape", "size")
         titles = head if len(dtypes) > 1 else tuple(h for h in head if h != "dtype")
         right = frozenset(i for i, title in enumerate(titles) if title not in ("tensor", "dtype"))
@@ -73,11 +73,11 @@ def _body(shown: Iterable[Row], *, several: bool) -> list[tuple[str, ...]]:
     return body
 
 
-def _absent_head(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> list[tuple[str, ...]]:
-    if len(tensors) < len(checkpoint.tensors):
-        return []  # only some were asked for
+def _absent_head(
+    checkpoint: Checkpoint, wanted: Callable[[str], bool]
+) -> list[tuple[str, ...]]:
     head = rules.absent_head(checkpoint)
-    if head is None:
+    if head is None or not wanted(head[0]):
         return []
     return [(printable(head[0]), "-", f"tied to {printable(head[1])}, not stored")]
 
