@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def test_it_says_when_a_command_does_not_end_as_it_should(tmp_path: Path) -> Non
 
 def test_the_checkpoints_are_kept_where_they_were_wanted(tmp_path: Path) -> None:
     assert main(["demo", str(tmp_path / "clinic")]) == 0
-    assert {"llama-3.2-1b", "qwen2-7b", "healed"} <= set(os.listdir(tmp_path / "clinic"))
+    assert {"llama-3.2-1b", "qwen2-7b", "healed"} <= {p.name for p in (tmp_path / "clinic").iterdir()}
     healed = tidoctor.open(tmp_path / "clinic" / "healed")
     whole = tidoctor.open(tmp_path / "clinic" / "llama-3.1-8b")
     assert set(healed.tensors) == set(whole.tensors)

@@ -78,6 +78,7 @@ def test_printable_text_stays_printable(text: str) -> None:
         (["module.a", "b", "c"], ["module.a", "b", "c"], ()),
         (["base_model.model.model.a"], ["model.a"], ("base_model.model.",)),
         ([], [], ()),
+        (["a\nmodule.\nmodule.", "b"], ["a\nmodule.\nmodule.", "b"], ()),
     ],
 )
 def test_wrappers_are_peeled_until_none_is_left(

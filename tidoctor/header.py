@@ -406,7 +406,7 @@ def _table(raw: bytes, log: _Log) -> object:
         log.file("not-utf8", f"the header is not UTF-8 at byte {8 + error.start:,} of the file")
         text = raw.decode("utf-8", "replace")
     halves = (match for match in _ESCAPE.finditer(text) if match[1])
-    if "\\u" in text and (half := next(halves, None)) is not None:
+    if b"\\" in raw and (half := next(halves, None)) is not None:
         where = f"character {half.start():,} of the header"
         log.file("bad-json", f"half a surrogate pair is escaped at {where}")
     with suppress(*_ERRORS):  # the exact decoder meets the same error, or knows better
@@ -436,7 +436,8 @@ def _faithful(table: object, raw: bytes) -> bool:
     The colons of the text are the pairs as written, and those inside strings. If they are just as
     many as the pairs of a table whose entries have three fields each, no pair was lost.
     """
-    if type(table) is not dict or b"-0" in raw:
+    # One byte is found ten times faster than two.
+    if type(table) is not dict or (b"-" in raw and b"-0" in raw):
         return False
     metadata = table.get(_METADATA)
     pairs = len(table) + (len(metadata) - 3 if type(metadata) is dict else 0)

@@ -12,6 +12,8 @@ _DANGEROUS = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+_MOST_INTEGERS = 8  # in one name; real ones have up to five, and the cost of patterns grows with it
+
 
 def printable(text: str) -> str:
     """The text with everything escaped that could move, hide or reorder characters.
@@ -38,7 +40,7 @@ def template(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     `conv2d.w` and `layers.03.w` have none, so that `fc1` and `fc2` stay two names.
     """
     numbers = _PLAIN_INTEGER.findall(name)
-    if not numbers:
+    if not numbers or len(numbers) > _MOST_INTEGERS:
         return (name,), ()
     return tuple(_PLAIN_INTEGER.split(name)), tuple(map(int, numbers))
 
@@ -68,7 +70,9 @@ def collapse(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     return sorted(patterns, key=lambda row: natural_key(row[1][0]))
 
 
-def _grid(pieces: tuple[str, ...], members: list[tuple[tuple[int, ...], str]]) -> list[tuple[str, list[str]]]:
+def _grid(
+    pieces: tuple[str, ...], members: list[tuple[tuple[int, ...], str]]
+) -> list[tuple[str, list[str]]]:
     """One pattern when the numbers of the members form a full grid, else one per leading number."""
     members.sort()
     columns = [sorted(set(column)) for column in zip(*(m[0] for m in members), strict=True)]
@@ -122,6 +126,7 @@ WRAPPER_INFIXES: Mapping[str, str] = {
 _ADAPTER = re.compile(
     r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.|$)"
 )
+_ALTERED = re.compile(r"\._|lora_|\.base_layer\.|\.modules_to_save\.|\.original_module\.")
 _INFIX = re.compile(r"\.(?:" + "|".join(WRAPPER_INFIXES) + r")(?=\.)")
 _SAVED = re.compile(r"\.modules_to_save\.[^.]+(?=\.)")
 
@@ -129,8 +134,12 @@ _SAVED = re.compile(r"\.modules_to_save\.[^.]+(?=\.)")
 def wrapper_of(names: Iterable[str]) -> str | None:
     """The wrapper prefix that more than half of the names start with, None without one."""
     listed = list(names)
+    text = "\n" + "\n".join(listed)  # counted in one go: a big model has 90,000 names
     for prefix in WRAPPER_PREFIXES:
-        if sum(n.startswith(prefix) for n in listed) * 2 > len(listed):
+        # The text may count too many, since a hostile name can hold a line break.
+        if text.count("\n" + prefix) * 2 > len(listed) and (
+            sum(n.startswith(prefix) for n in listed) * 2 > len(listed)
+        ):
             return prefix
     return None
 
@@ -146,6 +155,11 @@ def peel(names: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
         found.append(prefix)
         bare = {name: rest.removeprefix(prefix) for name, rest in bare.items()}
     return bare, tuple(found)
+
+
+def any_altered(names: Iterable[str]) -> bool:
+    """Whether any name may have an infix or be part of an adapter; one pass over all of them."""
+    return bool(_ALTERED.search("\n".join(names)))
 
 
 def without_infixes(name: str) -> str:

@@ -16,6 +16,7 @@ from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.errors import Refused
 from tidoctor.finding import CureKind, Diagnosis, Finding, Operation, Severity
 from tidoctor.plan import Plan
+from tidoctor.rules.rule import CannotRun
 from tidoctor.source import open_source
 
 if TYPE_CHECKING:
@@ -391,7 +392,11 @@ def _drops(view: rules.View) -> list[Operation]:
     name = view.checkpoint.source.name
     head = view.tensors[view.head or ""]
     facts = view.generator
-    if view.head_equals_embedding is not True:
+    try:
+        equal = view.head_equals_embedding
+    except CannotRun as e:
+        raise Refused(name, str(e), "see tidoctor diagnose") from e
+    if equal is not True:
         raise Refused(
             name, f"{head.name} does not equal the embedding byte for byte", "both are needed"
         )

@@ -167,7 +167,8 @@ def _unpacked(name: str, row: Mapping[str, Any]) -> ClassFacts:
     task = row.get("task", "other")
     base = row.get("base", name if task == "base" else None)
     head = row.get("head")
-    ties = row.get("ties", {})
+    embedding = row.get("embedding")
+    ties = row.get("ties", {head: embedding} if head and embedding else {})
     follows = row.get("follows", bool(ties))
     return ClassFacts(
         name=name,
@@ -177,8 +178,8 @@ def _unpacked(name: str, row: Mapping[str, Any]) -> ClassFacts:
         uniform_prefix=row.get("uniform", base is not None),
         base=base,
         head=head,
-        embedding=row.get("embedding"),
-        own=tuple(row.get("own", [head] if head and task != "base" else [])),
+        embedding=embedding,
+        own=_unpaired(row.get("own", [head] if head and task != "base" else [])),
         ties=MappingProxyType(ties),
         tie_follows_flag=follows,
         always_tied=row.get("always", None if ties else False),
@@ -188,3 +189,12 @@ def _unpacked(name: str, row: Mapping[str, Any]) -> ClassFacts:
         bridged=row.get("bridged", False),
         tie_level_v5=row.get("level"),
     )
+
+
+def _unpaired(names: list[str]) -> tuple[str, ...]:
+    """`a.{bias,weight}` as its two names, all sorted."""
+    found = []
+    for name in names:
+        stem = name.removesuffix("{bias,weight}")
+        found += [name] if stem == name else [stem + "bias", stem + "weight"]
+    return tuple(sorted(found))

@@ -183,7 +183,10 @@ SEEDS: dict[str, dict[str, Any]] = {
     },
 }
 # The same for one class among several that share a config.
-CLASS_SEEDS: dict[str, dict[str, Any]] = {"ReformerModelWithLMHead": {"is_decoder": True}}
+CLASS_SEEDS: dict[str, dict[str, Any]] = {
+    "ReformerModelWithLMHead": {"is_decoder": True},
+    "T5GemmaEncoderModel": {"is_encoder_decoder": False},
+}
 # Last resort for values that a config class leaves open and its model needs.
 OPEN_VALUES: dict[str, Any] = {
     "dropout_rate": 0.0,
@@ -392,10 +395,10 @@ def with_flag(name: str, config_class: Any, variant: Variant) -> Any:
     state_flag(values, variant.top, variant.inner)
     try:
         return config_class.from_dict(values)
-    except ValueError as error:
+    except Exception as error:
         if "tie_word_embeddings" not in str(error):
             raise
-        state_flag(values, False, False)  # a config that refuses true (CsmDepthDecoderConfig)
+        state_flag(values, False, False)  # a config that refuses true (DBRX)
         return config_class.from_dict(values)
 
 
@@ -797,6 +800,7 @@ def abridged(name: str, facts: Facts, served: Mapping[str, list[str]]) -> Facts:
         "base": name if facts["task"] == "base" else None,
         "uniform": facts["base"] is not None,
         "own": [facts["head"]] if facts["head"] and facts["task"] != "base" else [],
+        "ties": {facts["head"]: facts["embedding"]} if facts["head"] and facts["embedding"] else {},
         "always": False if not facts["ties"] else None,
         "follows": bool(facts["ties"]),
     }
@@ -804,7 +808,20 @@ def abridged(name: str, facts: Facts, served: Mapping[str, list[str]]) -> Facts:
         # Of the defaults of the flag, false and unknown differ; elsewhere both mean no.
         flag = key in ("v4", "v5")
         implied.setdefault(key, None if flag or facts[key] is None else type(facts[key])())
-    return {key: value for key, value in sorted(facts.items()) if value != implied[key]}
+    row = {key: value for key, value in sorted(facts.items()) if value != implied[key]}
+    if "own" in row:
+        row["own"] = paired(row["own"])
+    return row
+
+
+def paired(names: list[str]) -> list[str]:
+    """`a.bias` and `a.weight` written as `a.{bias,weight}`; families.py takes it apart."""
+    left = set(names)
+    for stem in [each.removesuffix("bias") for each in names if each.endswith(".bias")]:
+        if stem + "weight" in left:
+            left -= {stem + "bias", stem + "weight"}
+            left.add(stem + "{bias,weight}")
+    return sorted(left)
 
 
 def finished(learned: dict[str, Facts], v4: Mapping[str, bool | None]) -> dict[str, Any]:

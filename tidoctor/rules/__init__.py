@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Usage
-from tidoctor.finding import Diagnosis, Finding, NotRun
+from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
 from tidoctor.rules import config, data, files, head, names, shards
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
 from tidoctor.rules.symptoms import Symptom, symptoms
@@ -82,7 +82,7 @@ def diagnose(
             failed.append(NotRun(rule.code, "needs --deep"))
             continue
         try:
-            made = [replace(f, code=rule.code, name=rule.name) for f in rule.check(view)]
+            made = [_signed(f, rule, view) for f in rule.check(view)]
         except NotApplicable as e:
             idle.append(NotRun(rule.code, str(e)))
         except CannotRun as e:
@@ -98,6 +98,19 @@ def diagnose(
         not_applicable=tuple(sorted(idle, key=lambda n: n.code)),
         not_run=tuple(sorted(failed, key=lambda n: n.code)),
     )
+
+
+def _signed(finding: Finding, rule: Rule, view: View) -> Finding:
+    """The finding with the rule's code and name, and a cure that can be pasted."""
+    cure = finding.cure
+    if cure and cure.operations and cure.command is None:
+        asks = cure.kind is CureKind.CONSENT or finding.severity is Severity.NOTE
+        options = {"donor": "--donor MODEL", "accept": f"--accept {rule.code}"}
+        given = [options[need] for need in cure.needs if need in options]
+        if asks and not given:
+            given = [options["accept"]]
+        cure = replace(cure, command=view.command("repair", *given))
+    return replace(finding, code=rule.code, name=rule.name, cure=cure)
 
 
 def _absorbed(findings: list[Finding]) -> list[Finding]:

@@ -261,7 +261,6 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
             _cure_text(bare, prefix, generator.name, gone, _head_bytes(view)),
             *operations,
             needs="donor",
-            command=view.command("repair", "--donor MODEL"),
         )
     elif own_lost:
         cure = advice(f"export again as {generator.name}")
@@ -271,7 +270,6 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
         cure = safe(
             _cure_text(bare, prefix, generator.name, "", 0),
             *operations,
-            command=view.command("repair"),
         )
     includes = (*(("N04",) if bare else ()), *(("H02",) if lost else ()))
     yield found(
@@ -382,7 +380,6 @@ def vocab_size(view: View) -> Iterator[Finding]:
         cure=consent(
             f"set {'.'.join(path)} to {rows}",
             set_key(*path, value=rows),
-            command=view.command("repair", "--accept C05"),
         )
         if agree
         else None,

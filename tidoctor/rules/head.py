@@ -150,7 +150,6 @@ def graft_cure(view: View) -> Cure:
         f"take {view.head_name} from the model it was tuned from",
         {"op": "graft", "tensor": view.head_name},
         needs="donor",
-        command=view.command("repair", "--donor MODEL"),
     )
 
 
@@ -295,7 +294,6 @@ def head_differs(view: View) -> Iterator[Finding]:
         cure=consent(
             "set tie_word_embeddings to false, so that both are used",
             *view.flag_operations(False),
-            command=view.command("repair", "--accept H05"),
         ),
         caution="if training updated only one of them, the other may be stale",
         not_="dropping the head: it may be the trained one",

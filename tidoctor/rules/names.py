@@ -281,7 +281,7 @@ def legacy_names(view: View) -> Iterator[Finding]:
     Cure: rename `gamma` to `weight` and `beta` to `bias`. For weight norm nothing has to be done.
     """
     names = list(view.checkpoint.tensors)
-    old = [n for n in names if _GAMMA.fullmatch(n)]
+    old = [n for n in names if n.endswith((".gamma", ".beta")) and _GAMMA.fullmatch(n)]
     if old:
         operations = _renames(
             view,
@@ -300,7 +300,12 @@ def legacy_names(view: View) -> Iterator[Finding]:
             evidence=(Evidence("names", _shown(old)),),
             cure=_cure(operations, f"rename {len(old)} parameters"),
         )
-    normed = [n for n in names if _WEIGHT_NORM.fullmatch(n) or _PARAMETRIZED.fullmatch(n)]
+    normed = [
+        n
+        for n in names
+        if n.endswith(("_g", "_v", "0", "1"))
+        and (_WEIGHT_NORM.fullmatch(n) or _PARAMETRIZED.fullmatch(n))
+    ]
     if normed:
         new = bool(_PARAMETRIZED.fullmatch(normed[0]))
         yield found(
@@ -326,7 +331,8 @@ def wrapped_module(view: View) -> Iterator[Finding]:
     Cure: `lm_head.0.weight` is renamed. The pieces of a tensor subclass have to be dequantised by
     the library that made them.
     """
-    heads = [n for n in view.checkpoint.tensors if _SEQUENTIAL_HEAD.fullmatch(n)]
+    names = view.checkpoint.tensors
+    heads = [n for n in names if ".0." in n and _SEQUENTIAL_HEAD.fullmatch(n)]
     if heads:
         operations = _renames(view, heads, lambda n: _SEQUENTIAL_HEAD.sub(r"\1.\2", n))
         yield found(
@@ -337,7 +343,7 @@ def wrapped_module(view: View) -> Iterator[Finding]:
             evidence=(Evidence("names", _shown(heads)),),
             cure=_cure(operations, "rename it"),
         )
-    pieces = [n for n in view.checkpoint.tensors if _SUBCLASS.fullmatch(n)]
+    pieces = [n for n in names if ".weight._" in n and _SUBCLASS.fullmatch(n)]
     if pieces:
         yield found(
             ERROR,
@@ -365,7 +371,10 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     cut = [
         n
         for n, t in names.items()
-        if _MODULES.fullmatch(view.unwrapped[n]) and t.shape and f"{n}.weight" not in names
+        if not n.endswith((".weight", ".bias"))
+        and t.shape
+        and _MODULES.fullmatch(view.unwrapped[n])
+        and f"{n}.weight" not in names
     ]
     twice = [n for n in names if n.endswith(".weight.weight")]
     if not cut and not twice:
@@ -388,10 +397,10 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
 
 @rule("N15", "names-cut")
 def names_cut(view: View) -> Iterator[Finding]:
-    """Every name has lost the same number of characters at its start: `der.layers` for
-    `model.decoder.layers`.
+    """Every name has lost the same number of characters at its start.
 
-    Why: a script stripped a wrapper prefix by length, not by content. No loader finds anything.
+    Why: a script stripped a wrapper prefix by length, not by content: `der.layers` is what is left
+    of `model.decoder.layers`. No loader finds anything.
 
     Recognised by: all names start with the tail of the path that the family's embedding has, and
     the tail begins inside a component.

@@ -15,7 +15,7 @@ from tidoctor.atlas.families import ClassFacts
 from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location, Operation
-from tidoctor.names import peel, printable, roots, without_adapter, without_infixes
+from tidoctor.names import any_altered, peel, printable, roots, without_adapter, without_infixes
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 
@@ -112,6 +112,8 @@ class View:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors under their canonical names: no wrapper, no infix, no adapter parts."""
+        if not self.wrappers and not any_altered(self.checkpoint.tensors):
+            return dict(self.checkpoint.tensors)
         found: dict[str, Tensor] = {}
         for name, tensor in self.checkpoint.tensors.items():
             bare = without_adapter(without_infixes(self.unwrapped[name]))
