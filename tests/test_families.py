@@ -462,7 +462,7 @@ def test_one_line_per_class_in_order() -> None:
 
 
 def test_size() -> None:
-    assert len(DATA.read_bytes()) < 450_000
+    assert len(DATA.read_bytes()) < 420_000
 
 
 def test_nothing_is_read_or_imported_before_the_first_question() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import tidoctor
-from tests.oracle.folders import copy, drop, read_json, snapshot
-from tests.oracle.judge import assert_equal, load
-from tests.oracle.models import BY_NAME, DECODERS, Family, Variant
+from tests.oracle.folders import change_tensors, copy, drop, read_json, snapshot
+from tests.oracle.judge import assert_equal, load, logits, reference
+from tests.oracle.models import BY_NAME, DECODERS, FAMILIES, Family, Variant
+from tidoctor.errors import Refused
 from tidoctor.finding import Severity
 
 CODE = "C04"
@@ -131,6 +133,32 @@ def test_bias_of_a_tied_head_is_lost(
     assert_equal(tmp_path / "out", saved(variant), family.model_class)
 
 
+@pytest.mark.parametrize("with_donor", [False, True], ids=["alone", "donor"])
+@pytest.mark.parametrize(
+    "variant", [Variant(f, t) for f in FAMILIES if not f.decoder for t in f.ties or (None,)],
+    ids=str,
+)
+def test_other_tasks_get_a_whole_model_or_none(
+    variant: Variant, with_donor: bool, saved: Callable[..., Path], bare: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """Encoders, translators, speech and pictures: whatever is handed over computes the same."""
+    family = variant.family
+    donor = saved(variant) if with_donor else None
+    try:
+        treatment = tidoctor.repair(
+            bare(variant), tmp_path / "out", wanted=family.wanted, donor=donor
+        )
+    except Refused:
+        return
+    if treatment.exit_code == 1:
+        assert not (tmp_path / "out").exists()
+        return
+    loaded = load(tmp_path / "out" if treatment.receipt else bare(variant), family.model_class)
+    assert loaded.missing == ()
+    assert torch.equal(logits(loaded.model), reference(saved(variant), family.model_class)[1])
+
+
 def test_donor_without_a_head_is_no_donor(
     saved: Callable[..., Path], bare: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -143,8 +171,6 @@ def test_donor_without_a_head_is_no_donor(
 def test_donor_of_another_size_is_no_donor(
     saved: Callable[..., Path], bare: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from tests.oracle.folders import change_tensors
-
     variant = Variant(BY_NAME["llama"], tied=False)
     donor = copy(saved(variant), tmp_path / "donor")
     change_tensors(
@@ -155,8 +181,6 @@ def test_donor_of_another_size_is_no_donor(
 
 def refused(source: Path, donor: Path, dest: Path) -> None:
     """A repair that ends without a result, told by its exit code or by a refusal."""
-    from tidoctor.errors import Refused
-
     try:
         treatment = tidoctor.repair(source, dest, wanted="causal-lm", donor=donor)
     except Refused:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from tests.oracle.folders import read_json, state
+from tests.oracle.folders import copy, read_json, state, unset_config
 from tests.oracle.judge import load
 from tests.oracle.models import DECODERS, FAMILIES, Family, Variant, build, save
 from tidoctor.atlas.families import ClassFacts, class_facts, class_for, known_model_type
@@ -120,8 +120,6 @@ def test_bridge_from_the_text_config(
     family: Family, saved: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Top level silent, text_config against the default: which one transformers 5 follows."""
-    from tests.oracle.folders import copy, unset_config
-
     facts = facts_of(family)
     tied = not facts.tie_default_v5
     folder = copy(saved(Variant(family, tied)), tmp_path / "m")

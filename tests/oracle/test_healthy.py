@@ -11,7 +11,16 @@ import torch
 import tidoctor
 from tests.oracle.folders import add, copy, snapshot, unset_config
 from tests.oracle.judge import load, logits
-from tests.oracle.models import BY_NAME, DECODERS, FAMILIES, VARIANTS, Family, Variant
+from tests.oracle.models import (
+    BY_NAME,
+    DECODERS,
+    FAMILIES,
+    VARIANTS,
+    Family,
+    Variant,
+    build,
+    save,
+)
 from tidoctor.finding import Diagnosis, Severity
 
 
@@ -64,8 +73,6 @@ def test_repair_does_nothing(
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_class_defaults_are_healthy(family: Family, tmp_path: Path) -> None:
     """The tie flag left to the class: written or not, it says what the file holds."""
-    from tests.oracle.models import build, save
-
     folder = save(build(family, None), tmp_path / "m")
     assert load(folder, family.model_class).clean
     assert complaints(tidoctor.diagnose(folder)) == []

@@ -230,7 +230,7 @@ class View:
         if not c.weights:
             return "no weight file could be found"
         for weight in c.weights:
-            unread = next((d for d in weight.header.defects if d.kind in UNREADABLE), None)
+            unread = any(d.kind in UNREADABLE and d.refused for d in weight.header.defects)
             if unread:
                 return f"{weight.name} could not be read completely"
         present = {w.name for w in (*c.weights, *c.extras)}
