@@ -129,11 +129,7 @@ GENERIC_EMBEDDINGS = (
 )
 # Sources: transformers PR 21955 changed the spelling, files written before it or by NVIDIA keep
 # the old one (llama.cpp PR 9485, vLLM PR 251).
-OLD_SPELLINGS = {
-    "LLaMAForCausalLM": "LlamaForCausalLM",
-    "LLaMAForSequenceClassification": "LlamaForSequenceClassification",
-    "LLaMAModel": "LlamaModel",
-}
+OLD_SPELLINGS = {"LLaMAForCausalLM": "LlamaForCausalLM"}
 
 _VOCABULARY = {"<image>": 4, "<|extra_200|>": 5, "<|image start|>": 6, "<|image end|>": 7}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
