@@ -237,7 +237,11 @@ SICK: dict[str, tuple[Files, dict[str, str]]] = {
               {**LLAMA, "num_hidden_layers": 3}), {"N05": "error"}),
     "gamma": (
         build({"bert.embeddings.word_embeddings.weight": [64, 16],
-               "bert.embeddings.LayerNorm.gamma": [16], "bert.embeddings.LayerNorm.beta": [16]},
+               "bert.embeddings.LayerNorm.gamma": [16], "bert.embeddings.LayerNorm.beta": [16],
+               "cls.predictions.bias": [64], "cls.predictions.transform.dense.weight": [16, 16],
+               "cls.predictions.transform.dense.bias": [16],
+               "cls.predictions.transform.LayerNorm.gamma": [16],
+               "cls.predictions.transform.LayerNorm.beta": [16]},
               BERT), {"N11": "note", "H01": "note", "H06": "+"}),
     "head in a Sequential": (
         build({**llama(head=False), "lm_head.0.weight": [64, 16]}, LLAMA), {"N12": "error"}),
@@ -275,6 +279,18 @@ SICK: dict[str, tuple[Files, dict[str, str]]] = {
     "tied group under an alias": (
         build({"encoder.embed_tokens.weight" if n == "shared.weight" else n: s
                for n, s in T5_BODY.items()}, T5), {"H09": "warning"}),
+    "classifier of images lost": (
+        build({"vit.embeddings.cls_token": [1, 1, 16], "vit.layernorm.weight": [16]},
+              {"architectures": ["ViTForImageClassification"], "model_type": "vit"}),
+        {"H10": "error"}),
+    "bias of the head lost": (
+        build(llama(), {**LLAMA, "architectures": ["PhiForCausalLM"], "model_type": "phi"}),
+        {"H10": "error"}),
+    "neither head nor embedding": (
+        build({n: s for n, s in llama(head=False).items() if "embed" not in n}, TIED),
+        {"H08": "error"}),
+    "T5 without its shared matrix": (
+        build({n: s for n, s in T5_BODY.items() if "shared" not in n}, T5), {"H08": "error"}),
     "score lost": (
         build(llama(head=False), {**LLAMA, "architectures": ["LlamaForSequenceClassification"]}),
         {"H10": "error", "H03": "note"}),

@@ -126,7 +126,10 @@ WRAPPER_INFIXES: Mapping[str, str] = {
 _ADAPTER = re.compile(
     r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.|$)"
 )
-_ALTERED = re.compile(r"\._|lora_|\.base_layer\.|\.modules_to_save\.|\.original_module\.")
+_ALTERED = re.compile(
+    r"\._|lora_|\.base_layer\.|\.modules_to_save\.|\.original_module\.|LayerNorm\.(?:gamma|beta)"
+)
+_GAMMA = re.compile(r"(?<=LayerNorm\.)(?:gamma|beta)$")
 _INFIX = re.compile(r"\.(?:" + "|".join(WRAPPER_INFIXES) + r")(?=\.)")
 _SAVED = re.compile(r"\.modules_to_save\.[^.]+(?=\.)")
 
@@ -158,13 +161,23 @@ def peel(names: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def any_altered(names: Iterable[str]) -> bool:
-    """Whether any name may have an infix or be part of an adapter; one pass over all of them."""
+    """Whether any name may have an infix, an adapter part or an old spelling; in one pass."""
     return bool(_ALTERED.search("\n".join(names)))
 
 
 def without_infixes(name: str) -> str:
     """The name without the wrappers that stand inside its path."""
     return _INFIX.sub("", name) if "._" in name else name
+
+
+def modern(name: str) -> str:
+    """The name with `gamma` and `beta` of a LayerNorm, TensorFlow's words, as weight and bias.
+
+    Elsewhere `gamma` is a name of its own (layer scale).
+    """
+    if "LayerNorm." not in name:
+        return name
+    return _GAMMA.sub(lambda m: "weight" if m[0] == "gamma" else "bias", name)
 
 
 def is_adapter(name: str) -> bool:

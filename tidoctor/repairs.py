@@ -283,9 +283,9 @@ def _filled(finding: Finding, plan: Plan) -> list[Operation]:
 
 def _in_donor(tensor: str, donor: Checkpoint) -> str | None:
     """What the donor calls a tensor."""
-    if tensor in donor.tensors:
-        return tensor
     view = rules.View(donor)
+    if tensor in view.tensors:
+        return view.tensors[tensor].name
     part = view.head if tensor == view.head_name else None
     return view.tensors[part].name if part else None
 
@@ -296,7 +296,6 @@ def _unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
     name = donor.source.name
     if ours.model_type != theirs.model_type:
         return f"the donor {name} is a {theirs.model_type}, this is a {ours.model_type}"
-    twin = ours.embedding or ours.head
     grafts = [
         str(o["tensor"])
         for o in (finding.cure.operations if finding.cure else ())
@@ -307,16 +306,24 @@ def _unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
         if given is None:
             tied = theirs.tie.meant is True and theirs.head is None
             return f"the donor {name} has no {tensor}" + ("; its own is tied" if tied else "")
-        row, like = donor.tensors[given], ours.tensors[twin] if twin else None
-        if like is None:
-            return "neither head nor embedding is there to compare the donor with"
-        if row.shape != like.shape:
+    like = ours.embedding or ours.head
+    twin = theirs.embedding if ours.embedding else theirs.head
+    if like is None or twin is None:
+        return "neither head nor embedding is there to compare the donor with"
+    pairs = [(ours.tensors[like], theirs.tensors[twin])]
+    pairs += [
+        (ours.tensors[like], donor.tensors[str(_in_donor(t, donor))])
+        for t in grafts
+        if t in (ours.head_name, ours.generator.embedding if ours.generator else None)
+    ]
+    for mine, yours in pairs:
+        if mine.shape != yours.shape:
             return (
-                f"{tensor} of the donor {name} has {_dims(row.shape)}, "
-                f"{like.name} has {_dims(like.shape)}: another vocabulary or size"
+                f"{yours.name} of the donor {name} has {_dims(yours.shape)}, {mine.name} has "
+                f"{_dims(mine.shape)}: another vocabulary or size"
             )
-        if row.dtype != like.dtype:
-            return f"{tensor} of the donor {name} is {row.dtype}, {like.name} is {like.dtype}"
+        if mine.dtype != yours.dtype:
+            return f"{yours.name} of the donor {name} is {yours.dtype}, {mine.name} is {mine.dtype}"
     return ""
 
 

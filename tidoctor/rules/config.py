@@ -185,12 +185,11 @@ def base_class_saved(view: View) -> Iterator[Finding]:
 
 
 def _no_architectures(view: View) -> Iterator[Finding]:
-    nested = view.text_settings.get("architectures") if view.text_level else None
     generator = view.generator
     if view.model_type is None or generator is None:
         return
     cure = None
-    if isinstance(nested, list) and nested == [generator.name]:
+    if view.wanted is generator or view.head is not None or view.tie.meant is True:
         cure = consent(
             f"set architectures to {generator.name}",
             set_key("architectures", value=[generator.name]),
@@ -245,62 +244,49 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     encoder = generator.task == "masked-lm" or bool(
         view.model_type and families.class_for(view.model_type, "masked-lm")
     )
-    lost = view.head_is_lost
-    own_lost = encoder and not any(n in view.tensors for n in generator.own)
+    lost = view.missing_parts(generator)
+    head_lost = view.head_is_lost
     demanded = view.wanted is not None and view.wanted.task in GENERATING
     severity = ERROR if demanded else NOTE if encoder or view.embedding_model else WARNING
     operations: list[Operation] = []
     if bare and not prefixed:
         operations += [rename(view.tensors[n].name, prefix + n) for n in bare]
     operations.append(set_key("architectures", value=[generator.name]))
-    gone = view.head_name if lost else ", ".join(generator.own[:2]) if own_lost else ""
     cure: Cure | None
     if lost:
-        operations.append({"op": "graft", "tensor": generator.head or view.head_name})
-        cure = consent(
-            _cure_text(bare, prefix, generator.name, gone, _head_bytes(view)),
-            *operations,
-            needs="donor",
-        )
-    elif own_lost:
-        cure = advice(f"export again as {generator.name}")
+        operations += [{"op": "graft", "tensor": n} for n in lost]
+        what = f"take {_some(lost)} from the model it was tuned from"
+        cure = consent(_cure_text(bare, prefix, generator.name, what), *operations, needs="donor")
     elif view.tie.meant is None and view.head is None:
         cure = None
     else:
-        cure = safe(
-            _cure_text(bare, prefix, generator.name, "", 0),
-            *operations,
-        )
-    includes = (*(("N04",) if bare else ()), *(("H02",) if lost else ()))
+        cure = safe(_cure_text(bare, prefix, generator.name, ""), *operations)
+    includes = (*(("N04",) if bare else ()), *(("H02",) if head_lost else ()))
     yield found(
         severity,
         f"saved from {printable(name)}, the class without a head"
-        + (f"; {gone} is lost" if lost or (own_lost and demanded) else ""),
+        + (f"; {_some(lost)} {'is' if len(lost) == 1 else 'are'} lost" if lost else ""),
         certainty=PROVEN if view.declared else LIKELY,
         at=view.at("architectures"),
-        tensors=(*(view.tensors[n].name for n in bare), *((view.head_name,) if lost else ())),
-        evidence=_bare_evidence(view, name, generator.name, prefix, bare, lost),
+        tensors=(*(view.tensors[n].name for n in bare), *lost),
+        evidence=_bare_evidence(view, name, generator.name, prefix, bare, head_lost),
         includes=includes,
         cure=cure,
         caution="if the head was trained, only the training run still has it" if lost else "",
         not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong"
-        if lost
+        if head_lost
         else "",
     )
 
 
-def _cure_text(bare: list[str], prefix: str, name: str, head: str, size: int) -> str:
-    steps = []
-    if bare:
-        steps.append(f"put `{prefix}` in front of {len(bare)} names")
-    if head:
-        steps.append(f"take {head} ({size} bytes) from the model it was tuned from")
-    steps.append(f"set architectures to {name}")
-    return ", ".join(steps)
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(printable, names[:2]))
+    return f"{shown} and {len(names) - 2} more" if len(names) > 2 else shown
 
 
-def _head_bytes(view: View) -> int:
-    return view.tensors[view.embedding].nbytes if view.embedding else 0
+def _cure_text(bare: list[str], prefix: str, name: str, graft: str) -> str:
+    steps = [f"put `{prefix}` in front of {len(bare)} names"] if bare else []
+    return ", ".join([*steps, *([graft] if graft else []), f"set architectures to {name}"])
 
 
 def _bare_evidence(

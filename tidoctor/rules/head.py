@@ -15,16 +15,18 @@ from tidoctor.rules.rule import (
     WARNING,
     CannotRun,
     NotApplicable,
-    advice,
     consent,
     found,
     rename,
     rule,
     safe,
 )
-from tidoctor.rules.view import FLOATS, View
+from tidoctor.rules.view import FLOATS, GENERATING, View
 
-_HEADED_TASKS = ("sequence-classification", "token-classification", "question-answering")
+_HEADED_TASKS = (
+    "sequence-classification", "token-classification", "question-answering",
+    "image-classification",
+)  # fmt: skip
 _MORE_ROWS_IN_EMBEDDING = frozenset({"mllama", "cpmant"})
 _FOREIGN_HEADS = ("v_head.", "score.weight", "value_head.", "reward_head.")
 
@@ -407,7 +409,7 @@ def embedding_absent(view: View) -> Iterator[Finding]:
     lost.
     """
     _text_generator(view)
-    if not view.head or view.embedding:
+    if view.embedding:
         return
     facts = view.generator
     wanted = facts.embedding if facts else None
@@ -415,8 +417,13 @@ def embedding_absent(view: View) -> Iterator[Finding]:
         raise CannotRun("what the embedding of this class is called is not known")
     if any(n.startswith(wanted.removesuffix(".weight") + ".") for n in view.tensors):
         return  # a quantised embedding
-    if facts and facts.prefix and not any(n.startswith(facts.prefix) for n in view.tensors):
-        raise CannotRun(f"no name starts with `{facts.prefix}`: the names follow another layout")
+    if facts and any(alias in view.tensors for alias in facts.ties if alias != view.head):
+        raise NotApplicable("another member of the tied group is stored")
+    if not view.body_is_there:
+        raise CannotRun("the names do not follow the layout of the class")
+    if not view.head:
+        yield _embedding_lost(view, wanted)
+        return
     head = view.tensors[view.head]
     alias = any(
         w.header.metadata and w.header.metadata.get(wanted) == head.name
@@ -458,6 +465,27 @@ def embedding_absent(view: View) -> Iterator[Finding]:
     )
 
 
+def _embedding_lost(view: View, wanted: str) -> Finding:
+    rows, _ = view.setting("vocab_size")
+    alike = [t.name for t in view.tensors.values() if len(t.shape) == 2 and t.shape[0] == rows]
+    return found(
+        ERROR,
+        f"{wanted} is not stored, nor is a head"
+        + (f"; {printable(alike[0])} has as many rows as the vocabulary" if alike else ""),
+        certainty=LIKELY if alike else PROVEN,
+        at=view.at("vocab_size") if rows is not None else view.at(),
+        tensors=(wanted,),
+        evidence=(Evidence("names", f"no tensor is called {wanted}"),),
+        cure=None
+        if alike
+        else consent(
+            f"take {wanted} from the model it was tuned from",
+            {"op": "graft", "tensor": wanted},
+            needs="donor",
+        ),
+    )
+
+
 @rule("H09", "tied-group-incomplete")
 def tied_group_incomplete(view: View) -> Iterator[Finding]:
     """A group of three or more tied tensors is stored under a name that readers do not expect.
@@ -495,9 +523,9 @@ def tied_group_incomplete(view: View) -> Iterator[Finding]:
         )
 
 
-@rule("H10", "task-head-absent")
+@rule("H10", "head-part-absent")
 def task_head_absent(view: View) -> Iterator[Finding]:
-    """The class has a task head (score, classifier, qa_outputs) that is not stored.
+    """The head of the class (score, classifier, a bias of the output) is not stored, or not all.
 
     Why: transformers starts it with random numbers. Training that began from an adapter often
     leaves the head in the adapter's `modules_to_save`.
@@ -506,27 +534,41 @@ def task_head_absent(view: View) -> Iterator[Finding]:
 
     Fine: a model that is about to be trained has no task head yet.
 
-    Cure: fetch it from the adapter, or export again.
+    Cure: fetch it from the adapter, take it from a model of the same task, or export again.
     """
     view.need_config()
     view.need_whole()
     facts = view.wanted or view.declared
-    if facts is None or facts.task not in _HEADED_TASKS:
-        raise NotApplicable("the class has no task head")
-    if not view.embedding:
-        raise CannotRun("the body has no name that is known")
-    heads = [n for n in facts.own if n.endswith(".weight") and "*" not in n]
-    modules = [n.removesuffix(".weight") + "." for n in heads]
-    if not heads or any(n.startswith(tuple(modules)) for n in view.tensors):
+    if facts is None or facts.task not in (*_HEADED_TASKS, *GENERATING):
+        raise NotApplicable("the class has no head of its own")
+    if facts.task not in GENERATING and view.settings.get("id2label") == {}:
+        raise NotApplicable("there are no labels, hence no head")
+    missing = [n for n in view.missing_parts(facts) if n != facts.head]
+    if not missing:
         return
+    own = [n for n in facts.own if n.endswith((".weight", ".bias"))]
+    whole = len(missing) == len([n for n in own if n != facts.head and n not in facts.ties])
     yield found(
         ERROR,
-        f"{heads[-1]}, the head of {facts.name}, is not stored",
+        f"{_listed(missing)}, {'the head' if whole else 'a part of the head'} of {facts.name}, "
+        f"{'is' if len(missing) == 1 else 'are'} not stored",
+        certainty=PROVEN if whole else LIKELY,
         at=view.at("architectures"),
-        tensors=tuple(heads),
-        evidence=(Evidence("names", f"no tensor is called {', '.join(heads[:3])}"),),
-        cure=advice("fetch it from the adapter's modules_to_save, or export again"),
+        tensors=tuple(missing),
+        evidence=(Evidence("names", f"no tensor is called {_listed(missing)}"),),
+        cure=consent(
+            f"take {_listed(missing)} from a model of the same task",
+            *({"op": "graft", "tensor": n} for n in missing),
+            needs="donor",
+        ),
+        caution="a head that was trained is in the adapter's modules_to_save, or only in the "
+        "training run",
     )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:2])
+    return f"{shown} and {len(names) - 2} more" if len(names) > 2 else shown
 
 
 @rule("H11", "foreign-head")

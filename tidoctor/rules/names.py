@@ -11,6 +11,7 @@ from tidoctor.names import (
     WRAPPER_PREFIXES,
     collapse,
     is_adapter,
+    modern,
     printable,
     without_adapter,
     without_infixes,
@@ -29,7 +30,6 @@ from tidoctor.rules.rule import (
 )
 from tidoctor.rules.view import View
 
-_GAMMA = re.compile(r"(.*\.?LayerNorm)\.(gamma|beta)")
 _WEIGHT_NORM = re.compile(r"(.*)\.(weight_g|weight_v)")
 _PARAMETRIZED = re.compile(r"(.*)\.parametrizations\.weight\.original[01]")
 _SUBCLASS = re.compile(r"(.*\.weight)\.(_data|_scale|_zero_point)")
@@ -281,17 +281,9 @@ def legacy_names(view: View) -> Iterator[Finding]:
     Cure: rename `gamma` to `weight` and `beta` to `bias`. For weight norm nothing has to be done.
     """
     names = list(view.checkpoint.tensors)
-    old = [n for n in names if n.endswith((".gamma", ".beta")) and _GAMMA.fullmatch(n)]
+    old = [n for n in names if modern(n) != n]
     if old:
-        operations = _renames(
-            view,
-            old,
-            lambda n: (
-                n.removesuffix("gamma") + "weight"
-                if n.endswith("gamma")
-                else n.removesuffix("beta") + "bias"
-            ),
-        )
+        operations = _renames(view, old, modern)
         yield found(
             NOTE,
             f"{len(old)} LayerNorm parameters are called gamma and beta, as in TensorFlow",

@@ -84,12 +84,9 @@ def missing_shard(view: View) -> Iterator[Finding]:
         elsewhere = {held[n][0] for n in tensors if n in held}
         cure: Cure = advice(f"fetch {printable(file)} again")
         if all(n in held for n in tensors):
-            cure = safe(
-                f"its tensors are in {', '.join(map(printable, sorted(elsewhere)))}: write a new "
-                "index",
-                *({"op": "adopt", "file": f} for f in sorted(elsewhere) if _extra(view, f)),
-                _REINDEX,
-            )
+            where = ", ".join(map(printable, sorted(elsewhere)))
+            summary = f"its tensors are in {where}: write a new index"
+            cure = _taking_in(view, elsewhere, summary) or cure
         yield found(
             ERROR,
             f"{printable(file)} is not there; the index puts {count} tensors in it",
@@ -105,10 +102,6 @@ def missing_shard(view: View) -> Iterator[Finding]:
             ),
             cure=cure,
         )
-
-
-def _extra(view: View, file: str) -> bool:
-    return any(w.name == file for w in view.checkpoint.extras)
 
 
 @rule("S02", "no-index")
@@ -157,7 +150,7 @@ def phantom_entry(view: View) -> Iterator[Finding]:
     for name in off:
         wrong[name in held].append(name)
     if wrong[True]:
-        yield _misplaced(index, wrong[True], held)
+        yield _misplaced(view, index, wrong[True], held)
     if wrong[False]:
         lost = tuple(wrong[False])
         yield found(
@@ -177,7 +170,7 @@ def phantom_entry(view: View) -> Iterator[Finding]:
         )
 
 
-def _misplaced(index: Index, names: list[str], held: dict[str, list[str]]) -> Finding:
+def _misplaced(view: View, index: Index, names: list[str], held: dict[str, list[str]]) -> Finding:
     first = names[0]
     return found(
         ERROR,
@@ -191,8 +184,17 @@ def _misplaced(index: Index, names: list[str], held: dict[str, list[str]]) -> Fi
             )
             for n in names[:4]
         ),
-        cure=safe("write the index from the headers", _REINDEX),
+        cure=_taking_in(view, {held[n][0] for n in names}, "write the index from the headers"),
     )
+
+
+def _taking_in(view: View, files: set[str], summary: str) -> Cure | None:
+    """A new index over the files that are read and these; None when names would collide."""
+    extras = [w for w in view.checkpoint.extras if w.name in files]
+    names = [e.name for w in extras for e in w.header.entries]
+    if len(set(names)) < len(names) or not set(names).isdisjoint(view.checkpoint.tensors):
+        return None
+    return safe(summary, *({"op": "adopt", "file": w.name} for w in extras), _REINDEX)
 
 
 @rule("S04", "unlisted-tensor")

@@ -49,9 +49,9 @@ def resolve_tie(
 ) -> Tie:
     """The tie of a config for a class; `text_level` is the key of the text part, if there is one.
 
-    transformers 4 reads the flag of `text_config` in composite models, transformers 5 the top one
-    (for some classes with a bridge from `text_config`); what is absent takes the default of the
-    class (measured with transformers 4.44 to 5.23).
+    transformers 4 reads the flag of `text_config` in composite models, transformers 5 in most
+    classes the top one, in others that of `text_config` or either; what is absent takes the default
+    of the class (measured with transformers 4.44 to 5.23).
     """
     root = _flag(settings)
     nested = _flag(text_settings) if text_level else None
@@ -63,14 +63,28 @@ def resolve_tie(
         return Tie(value, value, writer, written, evidence)
     if facts.nested:
         v4 = nested if nested is not None else facts.tie_default_v4
-        bridge = nested if facts.bridged else None
-        v5 = next((v for v in (root, bridge, facts.tie_default_v5) if v is not None), None)
+        v5 = _nested_v5(root, nested, facts)
     else:
         v4 = root if root is not None else facts.tie_default_v4
         v5 = root if root is not None else facts.tie_default_v5
-    if not facts.tie_follows_flag and facts.always_tied is not None:
+    if facts.head is not None and facts.head not in facts.ties:
+        v5 = False  # a class may tie other tensors and never its head
+    elif not facts.tie_follows_flag and facts.always_tied is not None:
         v5 = facts.always_tied
     return Tie(v5 if v4 is None else v4, v5, writer, written, evidence)
+
+
+def _nested_v5(root: bool | None, nested: bool | None, facts: ClassFacts) -> bool | None:
+    """What transformers 5 makes of the two levels; each class has its own way."""
+    default = facts.tie_default_v5
+    top = root if root is not None else default
+    if facts.tie_level_v5 == "text":
+        return nested if nested is not None else default
+    if facts.tie_level_v5 == "either":
+        return True if nested else top
+    if facts.tie_level_v5 == "both":
+        return bool(top and nested)
+    return nested if root is None and facts.bridged and nested is not None else top
 
 
 def _flag(settings: Mapping[str, object]) -> bool | None:

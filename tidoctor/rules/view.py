@@ -15,7 +15,15 @@ from tidoctor.atlas.families import ClassFacts
 from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location, Operation
-from tidoctor.names import any_altered, peel, printable, roots, without_adapter, without_infixes
+from tidoctor.names import (
+    any_altered,
+    modern,
+    peel,
+    printable,
+    roots,
+    without_adapter,
+    without_infixes,
+)
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 
@@ -118,7 +126,7 @@ class View:
         for name, tensor in self.checkpoint.tensors.items():
             bare = without_adapter(without_infixes(self.unwrapped[name]))
             if bare is not None:
-                found.setdefault(bare, tensor)
+                found.setdefault(modern(bare), tensor)
         return found
 
     # --- what was asked for, and what config.json says ---
@@ -238,6 +246,9 @@ class View:
             absent = sorted(set(c.index.weight_map.values()) - present)
             if absent:
                 return f"{absent[0]} is not there"
+            return None  # with every file of the index here, numbers are decoration
+        if c.entrance == "single" and c.index and not set(c.index.weight_map) <= set(c.tensors):
+            return f"{c.weights[0].name} hides the files of the index"
         if gap := missing_shards([w.name for w in c.weights]):
             return f"{gap[0]} is not there"
         return None
@@ -334,6 +345,35 @@ class View:
     def head_is_lost(self) -> bool:
         """Whether no head is stored and the embedding is not one, as far as that is known."""
         return self.head_is_absent and self.embedding is not None and self.tie.meant is False
+
+    def missing_parts(self, facts: ClassFacts) -> list[str]:
+        """Weights and biases that a class has beyond its base, neither stored nor tied.
+
+        The head's own weight counts only when it is known to be lost.
+        """
+        lost = [facts.head] if facts.head and self.head_is_lost else []
+        for name in facts.own:
+            module, _, kind = name.rpartition(".")
+            if kind not in ("weight", "bias") or "*" in name or name in facts.ties:
+                continue
+            if name == facts.head or name in self.tensors:
+                continue
+            # A quantised matrix stands in parts beside its bias.
+            parts = (n for n in self.tensors if n.startswith(module + "."))
+            if kind == "bias" or all(n.endswith(".bias") for n in parts):
+                lost.append(name)
+        return lost
+
+    @property
+    def body_is_there(self) -> bool:
+        """Whether names follow the layout of the family, so that a missing one is missing."""
+        facts = self.generator or self.target
+        if facts is None or not facts.uniform_prefix:
+            return False
+        if facts.prefix:
+            return any(n.startswith(facts.prefix) for n in self.tensors)
+        sides = {alias.partition(".")[0] + "." for alias in facts.ties if alias != facts.head}
+        return bool(sides) and any(n.startswith(tuple(sides)) for n in self.tensors)
 
     @cached_property
     def head_equals_embedding(self) -> bool | None:
