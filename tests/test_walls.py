@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 # A module imports only from its own rank and from ranks before it.
 RANKS = (
     ("errors", "names", "finding"),
-    ("document", "header", "source"),
+    ("document", "header", "headertext", "jsonscan", "sniff", "source"),
     ("checkpoint",),
     ("atlas", "loaders"),
     ("rules",),

@@ -8,7 +8,8 @@ Operations, as mappings (`Operation` in `tidoctor.finding`):
     rename   from, to              the same bytes under another name
     drop     tensor [, file]       one row less: everywhere, or only the copy in one file
     copy     from, to              a second row that points at the same bytes
-    graft    tensor, donor         a row that points into another checkpoint
+    graft    tensor [, from]       a row that points into another checkpoint; one marked
+                                   `optional` is left out when the donor lacks it
     set      path, value           a key of config.json (path is a list of keys)
     unset    path                  the key removed
     tidy                           config.json as strict JSON with the same values

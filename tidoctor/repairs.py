@@ -276,6 +276,8 @@ def _filled(finding: Finding, plan: Plan) -> list[Operation]:
     for operation in finding.cure.operations if finding.cure else ():
         if operation["op"] == "graft":
             given = _in_donor(str(operation["tensor"]), (plan.donors or {})[donor])
+            if given is None and operation.get("optional"):
+                continue
             operation = {**operation, "donor": donor, "from": given or operation["tensor"]}
         filled.append(operation)
     return filled
@@ -299,7 +301,7 @@ def _unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
     grafts = [
         str(o["tensor"])
         for o in (finding.cure.operations if finding.cure else ())
-        if o["op"] == "graft"
+        if o["op"] == "graft" and not o.get("optional")
     ]
     for tensor in grafts:
         given = _in_donor(tensor, donor)
@@ -308,13 +310,15 @@ def _unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
             return f"the donor {name} has no {tensor}" + ("; its own is tied" if tied else "")
     like = ours.embedding or ours.head
     twin = theirs.embedding if ours.embedding else theirs.head
-    if like is None or twin is None:
-        return "neither head nor embedding is there to compare the donor with"
-    pairs = [(ours.tensors[like], theirs.tensors[twin])]
+    pairs = [(ours.tensors[like], theirs.tensors[twin])] if like and twin else []
+    if not pairs:  # then every tensor that both have has to fit
+        pairs = [(t, theirs.tensors[n]) for n, t in ours.tensors.items() if n in theirs.tensors]
+    if not pairs:
+        return f"the donor {name} has no tensor in common with this"
     pairs += [
         (ours.tensors[like], donor.tensors[str(_in_donor(t, donor))])
         for t in grafts
-        if t in (ours.head_name, ours.generator.embedding if ours.generator else None)
+        if like and t in (ours.head_name, ours.generator.embedding if ours.generator else None)
     ]
     for mine, yours in pairs:
         if mine.shape != yours.shape:

@@ -348,7 +348,7 @@ HEADS = (
     Case("embedding lost", LLAMA, lambda f: drop(f, EMBEDDING), "H08", "misloads",
          outcome="lost"),
     Case("embedding lost", SHARDS, lambda f: drop(f, EMBEDDING), "H08", "misloads", donor=True),
-    Case("embedding lost", _of("t5", True), lambda f: drop(f, "shared.weight"), "H09", "misloads",
+    Case("embedding lost", _of("t5", True), lambda f: drop(f, "shared.weight"), "H08", "misloads",
          donor=True),
     Case("task head lost", _of("bert_classifier", None),
          lambda f: drop(f, "classifier.weight", "classifier.bias"), "H10", "misloads",

@@ -255,13 +255,24 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     cure: Cure | None
     if lost:
         operations += [{"op": "graft", "tensor": n} for n in lost]
+        if head_lost:  # what belongs to an untied head, in releases that store it (a bias)
+            aliases = (a for a in generator.ties if a in generator.own and a not in lost)
+            operations += [
+                {"op": "graft", "tensor": a, "optional": True}
+                for a in aliases
+                if a not in view.tensors
+            ]
         what = f"take {_some(lost)} from the model it was tuned from"
         cure = consent(_cure_text(bare, prefix, generator.name, what), *operations, needs="donor")
     elif view.tie.meant is None and view.head is None:
         cure = None
     else:
         cure = safe(_cure_text(bare, prefix, generator.name, ""), *operations)
-    includes = (*(("N04",) if bare else ()), *(("H02",) if head_lost else ()))
+    includes = (
+        *(("N04",) if bare else ()),
+        *(("H02",) if head_lost else ()),
+        *(("H10",) if set(lost) - {generator.head} else ()),
+    )
     yield found(
         severity,
         f"saved from {printable(name)}, the class without a head"
