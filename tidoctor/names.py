@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-_PLAIN_INTEGER = re.compile(r"(?<![^.])(?:0|[1-9][0-9]{0,8})(?![^.])")
+_PLAIN_INTEGER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,8})(?![^.])")
 _DANGEROUS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -39,10 +39,10 @@ def template(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     Only whole dotted components in their plain spelling count as integers: `layers.3.w` has one,
     `conv2d.w` and `layers.03.w` have none, so that `fc1` and `fc2` stay two names.
     """
-    numbers = _PLAIN_INTEGER.findall(name)
-    if not numbers or len(numbers) > _MOST_INTEGERS:
+    parts = _PLAIN_INTEGER.split(name)  # the integers stand at the odd places
+    if len(parts) > 2 * _MOST_INTEGERS:
         return (name,), ()
-    return tuple(_PLAIN_INTEGER.split(name)), tuple(map(int, numbers))
+    return tuple(parts[::2]), tuple(map(int, parts[1::2]))
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -326,13 +326,14 @@ class View:
     @cached_property
     def head_parts(self) -> tuple[str, ...]:
         """Tensors of the head's module other than a plain weight: a quantised or wrapped head."""
-        modules = {n.removesuffix(".weight") for n in spellings(self.generator, "head") if n}
-        modules |= {n.removesuffix(".weight") for n in families.HEADS[:1]}
+        names = (*spellings(self.generator, "head"), families.HEADS[0])
+        modules = {n.removesuffix(".weight") for n in names if n}
+        inside = tuple(m + "." for m in modules)
         return tuple(
             n
             for n in self.tensors
-            if n != self.head
-            and any(n == m or n.startswith(m + ".") for m in modules)
+            if (n.startswith(inside) or n in modules)
+            and n != self.head
             and not n.endswith((".bias", ".dense.weight", ".layer_norm.weight"))
         )
 

@@ -1,0 +1,127 @@
+"""What tidoctor costs beside what one would use otherwise, in one run, as ratios.
+
+`python tests/bench/ratios.py [ROUNDS]` makes sparse checkpoints in a temporary folder and prints,
+for each pair, the least CPU time (user and system) of the rounds, their ratio and the peak memory.
+Rounds of a pair alternate, so that a busy machine disturbs both alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tidoctor.header import serialise  # noqa: E402
+
+PYTHON = sys.executable
+SAFE_OPEN = """
+import sys, pathlib
+from safetensors import safe_open
+for file in sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors")):
+    with safe_open(file, framework="numpy") as f:
+        for name in f.keys():
+            s = f.get_slice(name); s.get_shape(); s.get_dtype()
+"""
+
+
+def write_sparse(folder: Path, shards: list[list[tuple[str, str, list[int], int]]]) -> None:
+    """Shards whose data are holes."""
+    folder.mkdir()
+    places = {}
+    for k, rows in enumerate(shards, 1):
+        file = f"model-{k:05d}-of-{len(shards):05d}.safetensors"
+        head, entries = serialise(rows, {"format": "pt"})
+        with (folder / file).open("wb") as f:
+            f.write(head)
+            f.truncate(len(head) + entries[-1].end)
+        places |= {row[0]: file for row in rows}
+    total = sum(row[3] for rows in shards for row in rows)
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 1024}))
+
+
+def many(folder: Path) -> None:
+    """163 shards, 92,000 tensors."""
+    row = ("BF16", [64, 64], 64 * 64 * 2)
+    names = ["model.embed_tokens.weight", *(
+        f"model.layers.{i}.mlp.experts.{e}.{p}.weight"
+        for i in range(60) for e in range(512) for p in ("up_proj", "down_proj", "gate_proj")
+    )][:92_000]  # fmt: skip
+    each = -(-len(names) // 163)
+    rows = [(n, "BF16", [1024, 64] if "embed" in n else row[1],
+             1024 * 64 * 2 if "embed" in n else row[2]) for n in names]  # fmt: skip
+    write_sparse(folder, [rows[i : i + each] for i in range(0, len(rows), each)])
+
+
+def dense(folder: Path) -> None:
+    """Two shards of 128 MB with real bytes."""
+    rows = [("model.embed_tokens.weight", "BF16", [1024, 65536], 1024 * 65536 * 2)]
+    more = [("model.layers.0.mlp.up_proj.weight", "BF16", [1024, 65536], 1024 * 65536 * 2)]
+    write_sparse(folder, [rows, more])
+    for file in folder.glob("*.safetensors"):
+        with file.open("r+b") as f:
+            f.seek(4096)
+            for _ in range(127):
+                f.write(os.urandom(1 << 20))
+
+
+def cost(command: list[str], before: Callable[[], object] = lambda: None) -> tuple[float, float]:
+    """(CPU seconds, peak resident MB) of one run."""
+    before()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = os.posix_spawnp(
+        command[0], command, environment,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+    )  # fmt: skip
+    _, status, used = os.wait4(process, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, 1), command
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1000
+
+
+def compare(
+    title: str, ours: list[str], theirs: list[str], rounds: int,
+    before: Callable[[], object] = lambda: None,
+) -> None:  # fmt: skip
+    runs = [(cost(ours, before), cost(theirs, before)) for _ in range(rounds)]
+    (a, memory_a), (b, memory_b) = (min(r[i] for r in runs) for i in (0, 1))
+    print(f"{title:58} {a:6.2f} s {memory_a:5.0f} MB  {b:6.2f} s {memory_b:5.0f} MB  {a / b:5.2f} x")
+
+
+def main(rounds: int) -> None:
+    tidoctor = [PYTHON, "-m", "tidoctor"]
+    with tempfile.TemporaryDirectory(prefix="tidoctor-bench-") as place:
+        folder = Path(place)
+        # In a process of its own: a child's peak memory starts with that of its parent.
+        subprocess.run([PYTHON, __file__, "--make", place], check=True)
+        out = folder / "out"
+        print(f"load {os.getloadavg()[0]:.1f}, {rounds} rounds; least CPU and its peak memory: ours, theirs, ratio")
+        compare("--version / python -c pass", [*tidoctor, "--version"], [PYTHON, "-c", "pass"], rounds)
+        compare("--help / import typer", [*tidoctor, "--help"], [PYTHON, "-c", "import typer"], rounds)
+        compare("inspect 92,000 tensors / safe_open, shapes and dtypes",
+                [*tidoctor, "inspect", str(folder / "many")],
+                [PYTHON, "-c", SAFE_OPEN, str(folder / "many")], rounds)  # fmt: skip
+        compare("diagnose 92,000 tensors / safe_open, shapes and dtypes",
+                [*tidoctor, "diagnose", str(folder / "many")],
+                [PYTHON, "-c", SAFE_OPEN, str(folder / "many")], rounds)  # fmt: skip
+        compare("untie 268 MB, verified and synced / cp -r",
+                [*tidoctor, "untie", str(folder / "dense"), str(out)],
+                ["cp", "-r", str(folder / "dense"), str(out)], rounds,
+                lambda: shutil.rmtree(out, ignore_errors=True))  # fmt: skip
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--make"]:
+        many(Path(sys.argv[2]) / "many")
+        dense(Path(sys.argv[2]) / "dense")
+        sys.exit()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
