@@ -396,7 +396,7 @@ def _said(value: bool | None) -> str:
 
 @rule("H08", "embedding-absent", absorbs=("H06", "H09"))
 def embedding_absent(view: View) -> Iterator[Finding]:
-    """The head is stored, the embedding is not.
+    """The embedding is not stored, or only under the name of the head.
 
     Why: savers that keep the first of two shared tensors by alphabet (safetensors.torch.save_model,
     save_torch_state_dict) drop the embedding of a tied model. transformers 4.51 to 4.57 leave it
