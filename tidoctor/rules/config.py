@@ -25,7 +25,7 @@ from tidoctor.rules.rule import (
     safe,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, GENERATING, View, is_foreign_config
+from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View, is_foreign_config
 
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -349,8 +349,8 @@ def vocab_size(view: View) -> Iterator[Finding]:
     facts = view.generator or view.target
     if facts is None or not view.embedding:
         raise NotApplicable("the embedding of this class is not known")
-    if "-" in view.embedding or not _counts_vocabulary(view):
-        raise NotApplicable("this family counts its rows otherwise")
+    if view.model_type in MORE_ROWS:
+        raise NotApplicable("the embedding of this family has further rows")
     value, path = view.setting("vocab_size")
     tensor = view.tensors[view.embedding]
     if not isinstance(value, int) or isinstance(value, bool):
@@ -382,14 +382,6 @@ def vocab_size(view: View) -> Iterator[Finding]:
         else None,
         not_="ignore_mismatched_sizes=True: both matrices become random",
     )
-
-
-# Embeddings that have more rows than vocab_size by construction, in transformers 5.
-_OTHER_COUNTS = frozenset({"mllama", "cpmant", "moshi", "musicgen", "idefics", "mamba_ssm"})
-
-
-def _counts_vocabulary(view: View) -> bool:
-    return view.model_type not in _OTHER_COUNTS
 
 
 @rule("C08", "mtp-layers")

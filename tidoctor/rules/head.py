@@ -21,13 +21,12 @@ from tidoctor.rules.rule import (
     rule,
     safe,
 )
-from tidoctor.rules.view import FLOATS, GENERATING, View
+from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View
 
 _HEADED_TASKS = (
     "sequence-classification", "token-classification", "question-answering",
     "image-classification",
 )  # fmt: skip
-_MORE_ROWS_IN_EMBEDDING = frozenset({"mllama", "cpmant"})
 _FOREIGN_HEADS = ("v_head.", "score.weight", "value_head.", "reward_head.")
 
 
@@ -277,7 +276,7 @@ def head_differs(view: View) -> Iterator[Finding]:
         return
     head, embedding = view.tensors[view.head or ""], view.tensors[view.embedding or ""]
     same_shape = head.shape == embedding.shape
-    if not same_shape and _draft(view):
+    if not same_shape and (_draft(view) or view.model_type in MORE_ROWS):
         return
     # Where only one of the two major versions ties, the file is right for the other.
     partly = tie.disputed or view.settings.get("scale_decoder_outputs") is False
@@ -468,17 +467,15 @@ def embedding_absent(view: View) -> Iterator[Finding]:
 def _embedding_lost(view: View, wanted: str) -> Finding:
     rows, _ = view.setting("vocab_size")
     alike = [t.name for t in view.tensors.values() if len(t.shape) == 2 and t.shape[0] == rows]
+    if alike:
+        raise CannotRun(f"{printable(alike[0])} has a row for each token and may be the embedding")
     return found(
         ERROR,
-        f"{wanted} is not stored, nor is a head"
-        + (f"; {printable(alike[0])} has as many rows as the vocabulary" if alike else ""),
-        certainty=LIKELY if alike else PROVEN,
+        f"{wanted} is lost: it is not stored, nor is a head that it could be tied to",
         at=view.at("vocab_size") if rows is not None else view.at(),
         tensors=(wanted,),
         evidence=(Evidence("names", f"no tensor is called {wanted}"),),
-        cure=None
-        if alike
-        else consent(
+        cure=consent(
             f"take {wanted} from the model it was tuned from",
             {"op": "graft", "tensor": wanted},
             needs="donor",
@@ -621,7 +618,7 @@ def head_rows_differ(view: View) -> Iterator[Finding]:
         return
     if head.shape[0] == embedding.shape[0]:
         return
-    right = view.model_type in _MORE_ROWS_IN_EMBEDDING or _draft(view)
+    right = view.model_type in MORE_ROWS or _draft(view)
     severity: Severity = NOTE if right else WARNING
     yield found(
         severity,

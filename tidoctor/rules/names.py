@@ -33,7 +33,9 @@ from tidoctor.rules.view import View
 _WEIGHT_NORM = re.compile(r"(.*)\.(weight_g|weight_v)")
 _PARAMETRIZED = re.compile(r"(.*)\.parametrizations\.weight\.original[01]")
 _SUBCLASS = re.compile(r"(.*\.weight)\.(_data|_scale|_zero_point)")
-_SEQUENTIAL_HEAD = re.compile(r"((?:.*\.)?(?:lm_head|embed_out))\.0\.(weight|bias)")
+_SEQUENTIAL_HEAD = re.compile(
+    r"((?:language_model\.|model\.)?(?:lm_head|embed_out))\.0\.(weight|bias)"
+)
 # Modules that are plain matrices or norms in every family that has them. Packed experts
 # (`experts.down_proj`) are parameters of that name and legally carry no suffix.
 _MODULES = re.compile(
@@ -324,7 +326,12 @@ def wrapped_module(view: View) -> Iterator[Finding]:
     the library that made them.
     """
     names = view.checkpoint.tensors
-    heads = [n for n in names if ".0." in n and _SEQUENTIAL_HEAD.fullmatch(n)]
+    # With a second number it is a list of heads, one for each codebook or further token.
+    heads = [
+        n
+        for n in names
+        if _SEQUENTIAL_HEAD.fullmatch(n) and n.replace("head.0.", "head.1.") not in names
+    ]
     if heads:
         operations = _renames(view, heads, lambda n: _SEQUENTIAL_HEAD.sub(r"\1.\2", n))
         yield found(

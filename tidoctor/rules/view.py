@@ -53,6 +53,12 @@ TASKS = (
 )
 """Tasks that `--as` understands beside class names."""
 
+MORE_ROWS = frozenset({
+    "mllama", "mllama_text_model", "cpmant", "moshi", "musicgen", "musicgen_melody", "idefics",
+    "kyutai_speech_to_text",
+})  # fmt: skip
+"""Families whose embedding has rows beyond the vocabulary (images, prompts, audio codes)."""
+
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 UNREADABLE: frozenset[str] = frozenset(
     {
