@@ -312,6 +312,17 @@ SICK: dict[str, tuple[Files, dict[str, str]]] = {
     "wrapper class": (
         build(llama(), {**LLAMA, "architectures": ["PeftModelForCausalLM"]}), {"C04": "error"}),
     "vocabulary": (build(llama(), {**LLAMA, "vocab_size": 60}), {"C05": "error"}),
+    "a layer is lost": (
+        build({n: s for n, s in llama(4).items() if "layers.2" not in n},
+              {**LLAMA, "num_hidden_layers": 4}), {"C07": "error"}),
+    "the last layers are lost, in a family with text_config": (
+        build({"language_model.model.embed_tokens.weight": [64, 16],
+               "language_model.model.layers.0.mlp.down_proj.weight": [16, 32]},
+              {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+               "tie_word_embeddings": True,
+               "text_config": {"model_type": "gemma3_text", "vocab_size": 64,
+                               "num_hidden_layers": 3, "tie_word_embeddings": True}}),
+        {"C07": "error", "H01": "note"}),
     "MTP layers": (
         build({**llama(), "model.layers.2.eh_proj.weight": [16, 32]},
               {**LLAMA, "num_nextn_predict_layers": 0}), {"C08": "note"}),

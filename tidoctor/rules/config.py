@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.names import collapse, printable
+from tidoctor.names import collapse, printable, ranges
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -25,10 +25,12 @@ from tidoctor.rules.rule import (
     safe,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View, is_foreign_config
+from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View, is_foreign_config, spellings
 
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_LAYER_ROOTS = ("layers", "h", "blocks")
+_MOST_LAYERS = 10_000
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 _LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
@@ -384,6 +386,55 @@ def vocab_size(view: View) -> Iterator[Finding]:
     )
 
 
+@rule("C07", "layers-absent")
+def layers_absent(view: View) -> Iterator[Finding]:
+    """Whole layers that config.json declares are not stored.
+
+    Why: transformers starts them with random numbers and says so in a report; engines that read
+    every file serve nonsense. One rank of a sharded save was kept, or an export skipped a file.
+
+    Recognised by: the numbers of the layers beside the embedding against the count in the config.
+    Tensors that are missing inside a layer are not noticed.
+
+    Fine: layers that are shared or of several kinds still have a number each.
+
+    Cure: fetch the file that holds them, or export again.
+    """
+    view.need_config()
+    view.need_whole()
+    facts = view.generator
+    embedding = view.embedding
+    if facts is None or embedding is None or embedding not in spellings(facts, "embedding"):
+        raise NotApplicable("where the layers stand is not known")
+    key = next((k for k in _LAYER_COUNTS if isinstance(view.setting(k)[0], int)), None)
+    count, path = view.setting(key) if key else (None, ())
+    beside = embedding.removesuffix(".weight").rpartition(".")[0]
+    places = {beside, beside.removeprefix(facts.prefix.removesuffix(".")).removeprefix(".")}
+    roots = [f"{place}.{word}.".removeprefix(".") for place in places for word in _LAYER_ROOTS]
+    present = {
+        int(number)
+        for n in view.tensors
+        for root in roots
+        if n.startswith(root) and (number := n[len(root) :].partition(".")[0]).isdecimal()
+    }
+    if not isinstance(count, int) or not 0 < count <= _MOST_LAYERS or not present:
+        raise NotApplicable("the layers are not numbered beside the embedding")
+    missing = sorted(set(range(count)) - present)
+    if missing:
+        yield found(
+            ERROR,
+            f"{len(missing)} of {count} layers are not stored: {ranges(missing)}",
+            certainty=LIKELY,
+            at=view.at(*path),
+            evidence=(
+                Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}", count),
+                Evidence("names", f"layers {ranges(present)} are stored", sorted(present)),
+            ),
+            cure=advice("fetch the file that holds them, or export again"),
+            not_=f"setting {'.'.join(path)} to {len(present)}: the model would be another one",
+        )
+
+
 @rule("C08", "mtp-layers")
 def mtp_layers(view: View) -> Iterator[Finding]:
     """Layers for predicting several tokens: stored and not declared, or declared and not stored.
@@ -495,6 +546,7 @@ RULES = (
     model_type,
     base_class_saved,
     vocab_size,
+    layers_absent,
     mtp_layers,
     config_not_strict,
 )
