@@ -133,6 +133,8 @@ HEALTHY = {
         {**llama(), "model.layers.0.self_attn.kv_a_proj_with_mqa.weight": [8, 16]}, LLAMA,
     ),
     "empty buffer of custom code": build({**llama(), "model.rope_cache": [0]}, LLAMA),
+    "layer without outputs": build(
+        {**llama(), "model.extra.weight": [0, 16], "model.extra.bias": [0]}, LLAMA),
     "diffusers component": {
         "config.json": b'{"_class_name": "UNet2DConditionModel"}',
         "diffusion_pytorch_model.safetensors": safetensors_bytes({"a": ("F32", [1], b"1234")}),

@@ -351,6 +351,8 @@ def vocab_size(view: View) -> Iterator[Finding]:
     facts = view.generator or view.target
     if facts is None or not view.embedding:
         raise NotApplicable("the embedding of this class is not known")
+    if view.declared and view.declared.task in ("other", "pretraining"):
+        raise NotApplicable("how this class counts its vocabulary is not known")
     if view.model_type in MORE_ROWS:
         raise NotApplicable("the embedding of this family has further rows")
     value, path = view.setting("vocab_size")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tidoctor.checkpoint import Tensor, elements
@@ -34,12 +34,16 @@ def empty_placeholder(view: View) -> Iterator[Finding]:
 
     Recognised by: the header.
 
-    Fine: buffers of custom code may be empty; only weights and biases are claimed.
+    Fine: buffers of custom code may be empty; only weights and biases are claimed, and not the bias
+    of a layer without outputs.
 
     Cure: none in this file; export again with gathering, or convert the trainer's own shards.
     """
+    table = view.checkpoint.tensors
     names = [
-        n for n, t in view.checkpoint.tensors.items() if t.shape == (0,) and _PARAMETER.fullmatch(n)
+        n
+        for n, t in table.items()
+        if t.shape == (0,) and _PARAMETER.fullmatch(n) and not _beside_empty_matrix(n, table)
     ]
     if names:
         total = len(view.checkpoint.tensors)
@@ -52,6 +56,12 @@ def empty_placeholder(view: View) -> Iterator[Finding]:
             cure=advice("export again with the parameters gathered"),
             caution="if the trainer's own shards are gone, these values are lost",
         )
+
+
+def _beside_empty_matrix(name: str, table: Mapping[str, Tensor]) -> bool:
+    """Whether this is the bias of a layer that really has no outputs: its matrix is 0 × n."""
+    matrix = table.get(name.removesuffix("bias") + "weight") if name.endswith("bias") else None
+    return matrix is not None and len(matrix.shape) > 1 and 0 in matrix.shape
 
 
 @rule("D02", "flat-parameter", absorbs=("C05", "H12"))
