@@ -105,9 +105,9 @@ def untie(
 
     Raises Refused where the head is not tied but lost, and what `repair` raises.
     """
-    from tidoctor import repairs
+    from tidoctor import retie
 
-    return repairs.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
+    return retie.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
 
 
 def tie(
@@ -122,9 +122,9 @@ def tie(
 
     Raises Refused where they differ, and what `repair` raises.
     """
-    from tidoctor import repairs
+    from tidoctor import retie
 
-    return repairs.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+    return retie.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
 
 
 def explain(code: str) -> Rule:

@@ -1,7 +1,7 @@
 """From findings to a repaired copy: plan, predict, write, verify.
 
-`repair`, `untie` and `tie` share one course: the plan is applied to the checkpoint on paper, the
-result is diagnosed, and only then is anything written and diagnosed again.
+All verbs share one course (`untie` and `tie` are in `tidoctor.retie`): the plan is applied to the
+checkpoint on paper, the result is diagnosed, and only then is anything written and diagnosed again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.donors import name_in_donor, unfit
 from tidoctor.errors import Refused
 from tidoctor.finding import CureKind, Diagnosis, Finding, Operation, Severity
 from tidoctor.plan import Plan
-from tidoctor.rules.rule import CannotRun
 from tidoctor.source import open_source
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def repair(
     progress: Progress | None = None,
 ) -> Treatment:
     """Cure what can be cured; see `tidoctor.repair`."""
-    before = _open(source)
-    donors = {str(donor): _open(donor)} if donor is not None else {}
-    options = _Options(wanted, tuple(select), tuple(ignore))
+    before = open_at(source)
+    donors = {str(donor): open_at(donor)} if donor is not None else {}
+    options = Options(wanted, tuple(select), tuple(ignore))
     diagnosis = options.diagnose(before)
     accepted = rules.chosen(accept)
     plan = _cures(before, options, Plan((), donors), accepted)
     if not plan:
-        _guard(before, dest, force)
+        guard(before, dest, force)
         declined = _declined(before, diagnosis, plan, accepted)
         open_wish = any(d.finding.cure and d.finding.cure.operations for d in declined)
         failed = bool(diagnosis.count(Severity.ERROR)) or open_wish
@@ -97,7 +97,7 @@ def repair(
             reason,
             int(failed),
         )
-    course = _Course("repair", before, diagnosis, plan, options, Path(dest))
+    course = Course("repair", before, diagnosis, plan, options, Path(dest))
     return course.carry_out(
         lambda c, d: _declined(c, d, plan, accepted),
         partial=partial,
@@ -107,45 +107,8 @@ def repair(
     )
 
 
-def untie(
-    source: str | Path,
-    dest: str | Path,
-    *,
-    force: bool = False,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-) -> Treatment:
-    """Store the tied head explicitly; see `tidoctor.untie`."""
-    before = _open(source)
-    view = rules.View(before)
-    _need_head(view)
-    if view.head or view.head_parts:
-        operations: list[Operation] = []
-    else:
-        operations = _copies(view)
-    return _retie("untie", before, operations, dest, force, dry_run, progress)
-
-
-def tie(
-    source: str | Path,
-    dest: str | Path,
-    *,
-    force: bool = False,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-) -> Treatment:
-    """Drop a head that equals the embedding; see `tidoctor.tie`."""
-    before = _open(source)
-    view = rules.View(before)
-    _need_head(view)
-    operations = _drops(view) if view.head else []
-    if view.head_parts and not view.head:
-        raise Refused(before.source.name, "the head is quantised and cannot be the embedding")
-    return _retie("tie", before, operations, dest, force, dry_run, progress)
-
-
 @dataclass(frozen=True, slots=True)
-class _Options:
+class Options:
     """What a diagnosis is asked for, the same before and after."""
 
     wanted: str | None = None
@@ -153,20 +116,21 @@ class _Options:
     ignore: tuple[str, ...] = ()
 
     def diagnose(self, checkpoint: Checkpoint) -> Diagnosis:
+        """The diagnosis with these options."""
         return rules.diagnose(
             checkpoint, wanted=self.wanted, select=self.select, ignore=self.ignore
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Course:
+class Course:
     """A plan on its way: predict, refuse or write, diagnose again."""
 
     verb: str
     before: Checkpoint
     diagnosis: Diagnosis
     plan: Plan
-    options: _Options
+    options: Options
     dest: Path
 
     def carry_out(
@@ -178,9 +142,10 @@ class _Course:
         dry_run: bool,
         progress: Progress | None,
     ) -> Treatment:
+        """Predict; write unless an error would remain; diagnose what was written."""
         from tidoctor import writer
 
-        _guard(self.before, self.dest, force)
+        guard(self.before, self.dest, force)
         planned = self.plan.apply(self.before)
         predicted = self.options.diagnose(planned)
         remains = predicted.count(Severity.ERROR) > 0
@@ -192,7 +157,7 @@ class _Course:
             reason = "dry run"
         else:
             receipt = writer.write(planned, self.dest, force=force, progress=progress)
-            result = self.options.diagnose(_open(self.dest))
+            result = self.options.diagnose(open_at(self.dest))
             remains = result.count(Severity.ERROR) > 0
         return Treatment(
             self.verb,
@@ -210,22 +175,22 @@ class _Course:
         )
 
 
-def _open(source: str | Path) -> Checkpoint:
+def open_at(source: str | Path) -> Checkpoint:
+    """The checkpoint at a path."""
     return open_checkpoint(open_source(str(source)))
 
 
-def _guard(before: Checkpoint, dest: str | Path, force: bool) -> None:
+def guard(before: Checkpoint, dest: str | Path, force: bool) -> None:
+    """Raise Usage before any work when the destination cannot be."""
     from tidoctor import writer
 
     writer.check_destination(before.source, Path(dest), force=force)
 
 
-# --- repair -----------------------------------------------------------------------------------
-
 _ROUNDS = 40  # each cures one finding; a cure that brings its finding back is not tried again
 
 
-def _cures(before: Checkpoint, options: _Options, plan: Plan, accepted: frozenset[str]) -> Plan:
+def _cures(before: Checkpoint, options: Options, plan: Plan, accepted: frozenset[str]) -> Plan:
     """The plan that cures one finding after the other, diagnosing anew after each."""
     current = before
     tried: set[str] = set()
@@ -263,7 +228,7 @@ def _obstacle(finding: Finding, current: Checkpoint, plan: Plan, accepted: froze
     if "donor" in cure.needs:
         if not plan.donors:
             return "needs a donor: --donor MODEL"
-        return _unfit(finding, current, next(iter(plan.donors.values())))
+        return unfit(finding, current, next(iter(plan.donors.values())))
     if cure.kind is CureKind.CONSENT and not agreed:
         return f"needs your consent: --accept {finding.code}"
     return ""
@@ -275,64 +240,12 @@ def _filled(finding: Finding, plan: Plan) -> list[Operation]:
     filled: list[Operation] = []
     for operation in finding.cure.operations if finding.cure else ():
         if operation["op"] == "graft":
-            given = _in_donor(str(operation["tensor"]), (plan.donors or {})[donor])
+            given = name_in_donor(str(operation["tensor"]), (plan.donors or {})[donor])
             if given is None and operation.get("optional"):
                 continue
             operation = {**operation, "donor": donor, "from": given or operation["tensor"]}
         filled.append(operation)
     return filled
-
-
-def _in_donor(tensor: str, donor: Checkpoint) -> str | None:
-    """What the donor calls a tensor."""
-    view = rules.View(donor)
-    if tensor in view.tensors:
-        return view.tensors[tensor].name
-    part = view.head if tensor == view.head_name else None
-    return view.tensors[part].name if part else None
-
-
-def _unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
-    """Why a donor cannot give what a finding lacks, empty when it can."""
-    ours, theirs = rules.View(patient), rules.View(donor)
-    name = donor.source.name
-    if ours.model_type != theirs.model_type:
-        return f"the donor {name} is a {theirs.model_type}, this is a {ours.model_type}"
-    grafts = [
-        str(o["tensor"])
-        for o in (finding.cure.operations if finding.cure else ())
-        if o["op"] == "graft" and not o.get("optional")
-    ]
-    for tensor in grafts:
-        given = _in_donor(tensor, donor)
-        if given is None:
-            tied = theirs.tie.meant is True and theirs.head is None
-            return f"the donor {name} has no {tensor}" + ("; its own is tied" if tied else "")
-    like = ours.embedding or ours.head
-    twin = theirs.embedding if ours.embedding else theirs.head
-    pairs = [(ours.tensors[like], theirs.tensors[twin])] if like and twin else []
-    if not pairs:  # then every tensor that both have has to fit
-        pairs = [(t, theirs.tensors[n]) for n, t in ours.tensors.items() if n in theirs.tensors]
-    if not pairs:
-        return f"the donor {name} has no tensor in common with this"
-    pairs += [
-        (ours.tensors[like], donor.tensors[str(_in_donor(t, donor))])
-        for t in grafts
-        if like and t in (ours.head_name, ours.generator.embedding if ours.generator else None)
-    ]
-    for mine, yours in pairs:
-        if mine.shape != yours.shape:
-            return (
-                f"{yours.name} of the donor {name} has {_dims(yours.shape)}, {mine.name} has "
-                f"{_dims(mine.shape)}: another vocabulary or size"
-            )
-        if mine.dtype != yours.dtype:
-            return f"{yours.name} of the donor {name} is {yours.dtype}, {mine.name} is {mine.dtype}"
-    return ""
-
-
-def _dims(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))
 
 
 def _declined(
@@ -343,123 +256,4 @@ def _declined(
         Declined(f, _obstacle(f, checkpoint, plan, accepted) or "the cure did not take")
         for f in diagnosis.findings
         if f.severity > Severity.NOTE
-    )
-
-
-# --- untie and tie ----------------------------------------------------------------------------
-
-
-def _need_head(view: rules.View) -> None:
-    """Raise Refused unless head and embedding of a complete checkpoint can be told."""
-    name = view.checkpoint.source.name
-    if view.incomplete:
-        raise Refused(
-            name, f"the checkpoint is not complete: {view.incomplete}", "see tidoctor diagnose"
-        )
-    if view.checkpoint.config is None:
-        raise Refused(name, "there is no config.json to tell whether the head is tied")
-    if not view.must_generate or (view.generator and view.generator.head is None):
-        raise Refused(name, "the class has no output head", "see tidoctor diagnose")
-    if not view.embedding:
-        raise Refused(
-            name, "no embedding is stored under a name that is known", "see tidoctor diagnose"
-        )
-
-
-def _copies(view: rules.View) -> list[Operation]:
-    """Copies of the tied tensors under the names that belong to the head."""
-    name = view.checkpoint.source.name
-    if view.tie.meant is None:
-        raise Refused(
-            name,
-            "whether the head is tied is not known here",
-            "write tie_word_embeddings into config.json",
-        )
-    if view.tie.meant is False:
-        raise Refused(
-            name,
-            f"{view.head_name} is not tied but lost",
-            "a copy of the embedding would compute something else; see tidoctor explain H02",
-        )
-    facts = view.generator
-    head = view.head_name
-    pairs = {head: view.embedding or ""}
-    if facts:
-        module = head.removesuffix("weight")
-        pairs |= {
-            alias: kept
-            for alias, kept in facts.ties.items()
-            if alias.startswith(module) and alias != head and kept in view.tensors
-        }
-    return [
-        {"op": "copy", "from": view.tensors[kept].name, "to": alias}
-        for alias, kept in pairs.items()
-        if alias not in view.tensors
-    ]
-
-
-def _drops(view: rules.View) -> list[Operation]:
-    """Dropping what is tied to the embedding, and the flag that says so."""
-    name = view.checkpoint.source.name
-    head = view.tensors[view.head or ""]
-    facts = view.generator
-    try:
-        equal = view.head_equals_embedding
-    except CannotRun as e:
-        raise Refused(name, str(e), "see tidoctor diagnose") from e
-    if equal is not True:
-        raise Refused(
-            name, f"{head.name} does not equal the embedding byte for byte", "both are needed"
-        )
-    if facts and facts.always_tied is False:
-        raise Refused(name, f"{facts.name} never ties its head")
-    dropped = [head]
-    if facts:
-        module = (view.head or "").removesuffix("weight")
-        dropped += [
-            view.tensors[alias]
-            for alias, kept in facts.ties.items()
-            if alias.startswith(module)
-            and alias != view.head
-            and alias in view.tensors
-            and kept in view.tensors
-            and view.checkpoint.same_bytes(view.tensors[alias], view.tensors[kept])
-        ]
-    operations: list[Operation] = [{"op": "drop", "tensor": t.name} for t in dropped]
-    if not (view.tie.v4 is True and view.tie.v5 is True):
-        operations += view.flag_operations(True)
-    return operations
-
-
-def _retie(
-    verb: str,
-    before: Checkpoint,
-    operations: list[Operation],
-    dest: str | Path,
-    force: bool,
-    dry_run: bool,
-    progress: Progress | None,
-) -> Treatment:
-    options = _Options()
-    diagnosis = options.diagnose(before)
-    if not operations:
-        _guard(before, dest, force)
-        stored = "stored already" if verb == "untie" else "not stored"
-        return Treatment(
-            verb,
-            before,
-            diagnosis,
-            Plan(),
-            before,
-            diagnosis,
-            (),
-            Path(dest),
-            None,
-            None,
-            f"nothing to do: the head is {stored}",
-            0,
-        )
-    course = _Course(verb, before, diagnosis, Plan((tuple(operations),)), options, Path(dest))
-    return course.carry_out(
-        lambda c, d: (), partial=False, force=force, dry_run=dry_run, progress=progress
     )

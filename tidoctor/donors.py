@@ -1,0 +1,59 @@
+"""Whether another checkpoint can give what this one has lost."""
+
+from __future__ import annotations
+
+from tidoctor import rules
+from tidoctor.checkpoint import Checkpoint
+from tidoctor.finding import Finding
+
+
+def name_in_donor(tensor: str, donor: Checkpoint) -> str | None:
+    """What the donor calls a tensor."""
+    view = rules.View(donor)
+    if tensor in view.tensors:
+        return view.tensors[tensor].name
+    part = view.head if tensor == view.head_name else None
+    return view.tensors[part].name if part else None
+
+
+def unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
+    """Why a donor cannot give what a finding lacks, empty when it can."""
+    ours, theirs = rules.View(patient), rules.View(donor)
+    name = donor.source.name
+    if ours.model_type != theirs.model_type:
+        return f"the donor {name} is a {theirs.model_type}, this is a {ours.model_type}"
+    grafts = [
+        str(o["tensor"])
+        for o in (finding.cure.operations if finding.cure else ())
+        if o["op"] == "graft" and not o.get("optional")
+    ]
+    for tensor in grafts:
+        given = name_in_donor(tensor, donor)
+        if given is None:
+            tied = theirs.tie.meant is True and theirs.head is None
+            return f"the donor {name} has no {tensor}" + ("; its own is tied" if tied else "")
+    like = ours.embedding or ours.head
+    twin = theirs.embedding if ours.embedding else theirs.head
+    pairs = [(ours.tensors[like], theirs.tensors[twin])] if like and twin else []
+    if not pairs:  # then every tensor that both have has to fit
+        pairs = [(t, theirs.tensors[n]) for n, t in ours.tensors.items() if n in theirs.tensors]
+    if not pairs:
+        return f"the donor {name} has no tensor in common with this"
+    pairs += [
+        (ours.tensors[like], donor.tensors[str(name_in_donor(t, donor))])
+        for t in grafts
+        if like and t in (ours.head_name, ours.generator.embedding if ours.generator else None)
+    ]
+    for mine, yours in pairs:
+        if mine.shape != yours.shape:
+            return (
+                f"{yours.name} of the donor {name} has {_dims(yours.shape)}, {mine.name} has "
+                f"{_dims(mine.shape)}: another vocabulary or size"
+            )
+        if mine.dtype != yours.dtype:
+            return f"{yours.name} of the donor {name} is {yours.dtype}, {mine.name} is {mine.dtype}"
+    return ""
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
