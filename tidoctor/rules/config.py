@@ -164,7 +164,7 @@ def base_class_saved(view: View) -> Iterator[Finding]:
     """
     view.need_config()
     name = view.declared_name
-    if name is None:
+    if name is None or "architectures" not in view.settings:
         yield from _no_architectures(view)
         return
     if name.startswith(_WRAPPERS):
@@ -408,8 +408,9 @@ def layers_absent(view: View) -> Iterator[Finding]:
     embedding = view.embedding
     if facts is None or embedding is None or embedding not in spellings(facts, "embedding"):
         raise NotApplicable("where the layers stand is not known")
-    key = next((k for k in _LAYER_COUNTS if isinstance(view.setting(k)[0], int)), None)
-    count, path = view.setting(key) if key else (None, ())
+    # Where two keys count (blocks and the sub-layers in them), the smaller one is of blocks.
+    counts = [view.setting(k) for k in _LAYER_COUNTS if isinstance(view.setting(k)[0], int)]
+    count, path = min(counts, key=lambda c: int(str(c[0])), default=(None, ()))
     beside = embedding.removesuffix(".weight").rpartition(".")[0]
     places = {beside, beside.removeprefix(facts.prefix.removesuffix(".")).removeprefix(".")}
     roots = [f"{place}.{word}.".removeprefix(".") for place in places for word in _LAYER_ROOTS]

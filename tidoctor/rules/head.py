@@ -125,9 +125,11 @@ def head_lost(view: View) -> Iterator[Finding]:
     if renamed:
         yield _misnamed(view, renamed)
         return
+    certain = view.generator is not None and view.target is not None
     yield found(
-        ERROR,
+        ERROR if certain else WARNING,
         f"{view.head_name} is lost: it is not stored, and it is not tied to the embedding",
+        certainty=PROVEN if certain else LIKELY,
         at=_location(view),
         tensors=(view.head_name,),
         evidence=(
@@ -278,11 +280,14 @@ def head_differs(view: View) -> Iterator[Finding]:
     same_shape = head.shape == embedding.shape
     if not same_shape and (_draft(view) or view.model_type in MORE_ROWS):
         return
-    # Where only one of the two major versions ties, the file is right for the other.
-    partly = tie.disputed or view.settings.get("scale_decoder_outputs") is False
+    # A T5 that transformers 5 saved again: right for version 5, silently wrong in version 4.
+    resaved = view.settings.get("scale_decoder_outputs") is False
+    severity = WARNING if resaved or tie.disputed else ERROR
+    if tie.disputed and tie.meant is False:
+        severity = NOTE  # right for the version that wrote it
     how = "differ" if same_shape else "have different shapes"
     yield found(
-        WARNING if partly else ERROR,
+        severity,
         f"{printable(head.name)} and {printable(embedding.name)} {how}, but the config ties them",
         at=_location(view),
         tensors=(head.name, embedding.name),
@@ -331,7 +336,7 @@ def tie_flag_absent(view: View) -> Iterator[Finding]:
         return
     operations = view.flag_operations(implied) if implied is not None and known else []
     yield found(
-        NOTE if known or not view.head_is_absent else WARNING,
+        NOTE,
         "tie_word_embeddings is not written; "
         + (
             f"the class ties by default: {'yes' if tie.meant else 'no'}"

@@ -55,9 +55,9 @@ TASKS = (
 
 MORE_ROWS = frozenset({
     "mllama", "mllama_text_model", "cpmant", "moshi", "musicgen", "musicgen_melody", "idefics",
-    "kyutai_speech_to_text",
+    "kyutai_speech_to_text", "marian", "fsmt",
 })  # fmt: skip
-"""Families whose embedding has rows beyond the vocabulary (images, prompts, audio codes)."""
+"""Families whose embedding has further rows (images, prompts, audio) or another count for them."""
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 UNREADABLE: frozenset[str] = frozenset(
@@ -174,6 +174,8 @@ class View:
     def declared_name(self) -> str | None:
         """The first name in `architectures`, None when there is none."""
         names = self.settings.get("architectures")
+        if names is None and self.text_level:  # where transformers 4.57 puts it for Qwen2-VL
+            names = self.text_settings.get("architectures")
         first = names[0] if isinstance(names, list) and names else None
         return first if isinstance(first, str) and first else None
 
