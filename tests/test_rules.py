@@ -96,6 +96,10 @@ HEALTHY = {
         {**T5_BODY, "lm_head.weight": [64, 16]},
         {**T5, "tie_word_embeddings": False, "transformers_version": "4.57.6"},
     ),
+    "T5 with a head of its own and the flag put back to false": build(
+        {**T5_BODY, "lm_head.weight": [64, 16]},
+        {**T5, "tie_word_embeddings": False, "transformers_version": "5.23.0"},
+    ),
     "classifier": build(
         {**llama(head=False), "score.weight": [2, 16]},
         {**LLAMA, "architectures": ["LlamaForSequenceClassification"]},
@@ -261,6 +265,14 @@ SICK: dict[str, tuple[Files, dict[str, str]]] = {
     # H
     "head tied": (build(llama(head=False), TIED), {"H01": "note"}),
     "head lost": (build(llama(head=False), LLAMA), {"H02": "error"}),
+    "head of a T5 lost": (
+        build(T5_BODY, {**T5, "tie_word_embeddings": False, "transformers_version": "5.23.0"}),
+        {"H02": "error", "H07": "+"}),
+    "both ends of an untied BART lost": (
+        build({"model.shared.weight": [64, 16], "model.encoder.layers.0.fc1.weight": [32, 16],
+               "lm_head.weight": [64, 16]},
+              {"architectures": ["BartForConditionalGeneration"], "model_type": "bart",
+               "vocab_size": 64, "tie_word_embeddings": False}), {"H09": "error"}),
     "head lost, flag absent": (
         build(llama(head=False), FLAGLESS), {"H02": "error", "H06": "+"}),
     "no head by design": (HEALTHY["classifier"], {"H03": "note"}),

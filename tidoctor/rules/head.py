@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tidoctor.checkpoint import CONFIG, Tensor
 from tidoctor.finding import Cure, Evidence, Finding, Location, Severity
@@ -36,8 +36,8 @@ def _text_generator(view: View) -> None:
     if not view.must_generate and not (view.target is None and view.generator):
         raise NotApplicable("the class has no output head")
     facts = view.generator
-    if facts and facts.head is None:
-        raise NotApplicable("the class has no single output head")
+    if facts and (facts.head is None or "embed_tokens" in facts.head):  # FSMT: an embedding
+        raise NotApplicable("the class has no single output head of its own")
     view.need_whole()
 
 
@@ -285,6 +285,8 @@ def head_differs(view: View) -> Iterator[Finding]:
     severity = WARNING if resaved or tie.disputed else ERROR
     if tie.disputed and tie.meant is False:
         severity = NOTE  # right for the version that wrote it
+    elif not tie.v4 and view.settings.get("tie_word_embeddings") is not True:
+        severity = NOTE  # version 5 ties by default only, and keeps a head that differs
     how = "differ" if same_shape else "have different shapes"
     yield found(
         severity,
@@ -421,7 +423,10 @@ def embedding_absent(view: View) -> Iterator[Finding]:
         raise CannotRun("what the embedding of this class is called is not known")
     if any(n.startswith(wanted.removesuffix(".weight") + ".") for n in view.tensors):
         return  # a quantised embedding
-    if facts and any(alias in view.tensors for alias in facts.ties if alias != view.head):
+    twins = (
+        [a for a, kept in facts.ties.items() if kept == wanted and a != view.head] if facts else []
+    )
+    if any(twin in view.tensors for twin in twins):
         raise NotApplicable("another member of the tied group is stored")
     if not view.body_is_there:
         raise CannotRun("the names do not follow the layout of the class")
@@ -506,6 +511,8 @@ def tied_group_incomplete(view: View) -> Iterator[Finding]:
     if facts is None or len(facts.ties) < 2:
         raise NotApplicable("the class has no larger tied group")
     keepers = set(facts.ties.values())
+    if facts.tie_follows_flag and view.tie.meant is False:
+        yield from _ends_lost(view, facts.ties)
     for keeper in sorted(keepers):
         members = [alias for alias, kept in facts.ties.items() if kept == keeper]
         here = [m for m in members if m in view.tensors]
@@ -523,6 +530,25 @@ def tied_group_incomplete(view: View) -> Iterator[Finding]:
             evidence=(*view.tie.evidence, Evidence("names", f"no tensor is called {keeper}")),
             cure=safe(f"rename it to {keeper}", rename(first.name, keeper)) if same else None,
         )
+
+
+def _ends_lost(view: View, ties: Mapping[str, str]) -> Iterator[Finding]:
+    """An untied encoder-decoder of which only the shared matrix is stored."""
+    ends = {a: kept for a, kept in ties.items() if ".embed_tokens." in a and a != view.head_name}
+    lost = {a: kept for a, kept in ends.items() if a not in view.tensors and kept in view.tensors}
+    if not lost or len(lost) < len(ends):
+        return
+    yield found(
+        ERROR,
+        f"{' and '.join(lost)} are not stored, and nothing is tied to {next(iter(lost.values()))}",
+        at=_location(view),
+        tensors=tuple(lost),
+        evidence=(*view.tie.evidence, Evidence("names", f"no tensor is called {next(iter(lost))}")),
+        cure=consent(
+            "store copies of the shared matrix, which both were when transformers 4 saved them",
+            *({"op": "copy", "from": view.tensors[kept].name, "to": a} for a, kept in lost.items()),
+        ),
+    )
 
 
 @rule("H10", "head-part-absent")

@@ -71,6 +71,8 @@ def resolve_tie(
         v5 = False  # a class may tie other tensors and never its head
     elif not facts.tie_follows_flag and facts.always_tied is not None:
         v5 = facts.always_tied
+        if v5 and root is False:
+            writer = 4  # transformers 5 writes true for these classes (T5), whatever they were
     return Tie(v5 if v4 is None else v4, v5, writer, written, evidence)
 
 

@@ -377,10 +377,11 @@ class View:
     def body_is_there(self) -> bool:
         """Whether names follow the layout of the family, so that a missing one is missing."""
         facts = self.generator or self.target
-        if facts is None or not facts.uniform_prefix:
+        if facts is None or not facts.embedding:
             return False
-        if facts.prefix:
-            return any(n.startswith(facts.prefix) for n in self.tensors)
+        beside = facts.embedding.removesuffix(".weight").rpartition(".")[0]
+        if beside:
+            return any(n.startswith(beside + ".") for n in self.tensors)
         sides = {alias.partition(".")[0] + "." for alias in facts.ties if alias != facts.head}
         return bool(sides) and any(n.startswith(tuple(sides)) for n in self.tensors)
 
