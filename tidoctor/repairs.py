@@ -82,7 +82,9 @@ def repair(
         declined = _declined(before, diagnosis, plan, accepted)
         open_wish = any(d.finding.cure and d.finding.cure.operations for d in declined)
         failed = bool(diagnosis.count(Severity.ERROR)) or open_wish
-        reason = "nothing can be done without more from you" if failed else "nothing to do"
+        reason = "no cure is known for what was found" if declined else "nothing to do"
+        if open_wish:
+            reason = "nothing can be done without more from you"
         return Treatment(
             "repair",
             before,

@@ -112,6 +112,11 @@ def _drops(view: rules.View) -> list[Operation]:
         raise Refused(
             name, f"{head.name} does not equal the embedding byte for byte", "both are needed"
         )
+    if facts and facts.always_tied and view.tie.v4 is False:
+        raise Refused(
+            name,
+            f"{facts.name} scales its output by the same flag, so that tying would change it",
+        )
     if facts and facts.always_tied is False:
         raise Refused(name, f"{facts.name} never ties its head")
     dropped = [head]

@@ -31,6 +31,7 @@ _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpe
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _LAYER_ROOTS = ("layers", "h", "blocks")
 _MOST_LAYERS = 10_000
+_MOST_OWN = 10  # tensors of a head; a masked language model has up to eight
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 _LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
@@ -223,7 +224,10 @@ def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
 def _is_bare(view: View, name: str) -> bool:
     facts = view.declared
     if facts is not None:
-        return facts.task == "base" and view.generator is not None
+        whole = view.generator is not None and view.generator.base == facts.name
+        # With many tensors of its own, the other class is another network (BLIP's decoder).
+        near = view.generator is not None and len(view.generator.own) <= _MOST_OWN
+        return facts.task == "base" and whole and near and not name.endswith("Encoder")
     # A class that nobody knows, saved as the bare class of a family that somebody knows.
     own_code = "auto_map" in view.settings
     if own_code or not name.endswith("Model") or view.generator is None:
@@ -235,7 +239,7 @@ def _is_bare(view: View, name: str) -> bool:
 
 
 def _bare_class(view: View, name: str) -> Iterator[Finding]:
-    generator = view.wanted if view.wanted and view.wanted.task in GENERATING else view.generator
+    generator = view.generator
     if generator is None:
         return
     try:
@@ -243,9 +247,7 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     except NotApplicable:
         prefix, bare, prefixed = "", [], []
     view.need_whole()
-    encoder = generator.task == "masked-lm" or bool(
-        view.model_type and families.class_for(view.model_type, "masked-lm")
-    )
+    encoder = generator.task == "masked-lm"
     lost = view.missing_parts(generator)
     head_lost = view.head_is_lost
     demanded = view.wanted is not None and view.wanted.task in GENERATING
@@ -268,6 +270,8 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
         cure = consent(_cure_text(bare, prefix, generator.name, what), *operations, needs="donor")
     elif view.tie.meant is None and view.head is None:
         cure = None
+    elif generator.task == "causal-lm" and families.class_for(view.model_type or "", "seq2seq-lm"):
+        cure = None  # the causal class of such a family is the decoder alone
     else:
         cure = safe(_cure_text(bare, prefix, generator.name, ""), *operations)
     includes = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tidoctor.checkpoint import CONFIG, Tensor
-from tidoctor.finding import Cure, Evidence, Finding, Location, Severity
+from tidoctor.finding import Cure, Evidence, Finding, Location, Operation, Severity
 from tidoctor.names import printable
 from tidoctor.rules.rule import (
     ERROR,
@@ -98,6 +98,11 @@ def _once_untied(view: View) -> str:
         return (
             "scale_decoder_outputs is false, so this T5 was configured as untied: if it ever had a "
             "head of its own, that head is lost, and transformers 5 does not say so"
+        )
+    if view.tie.disputed and view.tie.v4 is False:
+        return (
+            "for transformers 4 this config is untied: if the model ever had a head of its own, it "
+            "is lost, and transformers 5 does not say so"
         )
     return ""
 
@@ -283,11 +288,16 @@ def head_differs(view: View) -> Iterator[Finding]:
     # A T5 that transformers 5 saved again: right for version 5, silently wrong in version 4.
     resaved = view.settings.get("scale_decoder_outputs") is False
     severity = WARNING if resaved or tie.disputed else ERROR
-    if tie.disputed and tie.meant is False:
-        severity = NOTE  # right for the version that wrote it
+    if tie.disputed and tie.meant is False and not view.text_level:
+        severity = NOTE  # a class that transformers 5 never ties, as it writes it
     elif not tie.v4 and view.settings.get("tie_word_embeddings") is not True:
         severity = NOTE  # version 5 ties by default only, and keeps a head that differs
     how = "differ" if same_shape else "have different shapes"
+    facts = view.generator
+    # What the flag unties beside the head (both ends of BART) must then be stored as well. The
+    # T5 family scales its output by the same flag, so that false would say something else.
+    ends = _stored_ends(view) if facts and facts.tie_follows_flag else []
+    sayable = facts is None or facts.always_tied is not True or resaved
     yield found(
         severity,
         f"{printable(head.name)} and {printable(embedding.name)} {how}, but the config ties them",
@@ -302,10 +312,23 @@ def head_differs(view: View) -> Iterator[Finding]:
         cure=consent(
             "set tie_word_embeddings to false, so that both are used",
             *view.flag_operations(False),
-        ),
+            *ends,
+        )
+        if sayable
+        else None,
         caution="if training updated only one of them, the other may be stale",
         not_="dropping the head: it may be the trained one",
     )
+
+
+def _stored_ends(view: View) -> list[Operation]:
+    """Copies of the embedding under the names that untying makes tensors of their own."""
+    ties = view.generator.ties if view.generator else {}
+    return [
+        {"op": "copy", "from": view.tensors[kept].name, "to": alias}
+        for alias, kept in ties.items()
+        if ".embed_tokens." in alias and alias not in view.tensors and kept in view.tensors
+    ]
 
 
 def _draft(view: View) -> bool:
@@ -379,8 +402,11 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     )
     if not tie.disputed and not unequal and not lonely:
         return
+    facts = view.generator
+    # transformers 5 itself writes some families so that version 4 sees no tie (mistral3).
+    habit = facts is not None and facts.tie_default_v5 is True and facts.tie_default_v4 is False
     severity = WARNING if tie.disputed and tie.meant is None else NOTE
-    if tie.disputed and view.head_is_absent and tie.writer == 4:
+    if tie.disputed and view.head_is_absent and not (tie.writer == 5 and habit):
         severity = WARNING
     said = (
         f"transformers 4 takes the head as {_said(tie.v4)}, transformers 5 as {_said(tie.v5)}"
@@ -391,9 +417,14 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     )
     value = tie.meant
     cure = None
-    if value is not None and not (view.head_is_absent and value is False):
+    if value is not None and not (view.head_is_absent and (habit or value is False)):
         cure = consent("write the same value on both levels", *view.flag_operations(value))
-    yield found(severity, said, at=_location(view), evidence=tie.evidence, cure=cure)
+    caution = ""
+    if view.head_is_absent and cure:
+        caution = "if there was a head, writing true silences the version that misses it"
+    yield found(
+        severity, said, at=_location(view), evidence=tie.evidence, cure=cure, caution=caution
+    )
 
 
 def _said(value: bool | None) -> str:

@@ -210,11 +210,16 @@ class View:
         for facts in (self.wanted, self.declared):
             if facts and facts.task in GENERATING:
                 return facts
-        for task in GENERATING if self.model_type else ():
-            name = families.class_for(self.model_type or "", task)
-            if name and (facts := families.class_facts(name)):
-                return facts
-        return None
+        names = (families.class_for(self.model_type or "", task) for task in GENERATING)
+        could = [facts for n in names if n and (facts := families.class_facts(n))]
+        bare = self.declared.name if self.declared and self.declared.task == "base" else None
+        # Of a base class, the class that is the same body with a head: a Pegasus without its
+        # encoder is another model, and an encoder is rather a masked language model.
+        body = [facts for facts in could if bare and facts.base == bare]
+        for task in ("seq2seq-lm", "masked-lm"):
+            if chosen := next((f for f in body if f.task == task), None):
+                return chosen
+        return next(iter((*body, *could)), None)
 
     @cached_property
     def target(self) -> ClassFacts | None:
