@@ -285,15 +285,18 @@ def head_differs(view: View) -> Iterator[Finding]:
     same_shape = head.shape == embedding.shape
     if not same_shape and (_draft(view) or view.model_type in MORE_ROWS):
         return
+    facts = view.generator
     # A T5 that transformers 5 saved again: right for version 5, silently wrong in version 4.
     resaved = view.settings.get("scale_decoder_outputs") is False
     severity = WARNING if resaved or tie.disputed else ERROR
-    if tie.disputed and tie.meant is False and not view.text_level:
-        severity = NOTE  # a class that transformers 5 never ties, as it writes it
+    never = facts is not None and (facts.always_tied is False or facts.head not in facts.ties)
+    root = view.settings.get("tie_word_embeddings")
+    default = facts is not None and tie.writer == 5 and root is facts.tie_default_v5
+    if tie.disputed and tie.meant is False and (never or default):
+        severity = NOTE  # as transformers 5 writes this class without being asked
     elif not tie.v4 and view.settings.get("tie_word_embeddings") is not True:
         severity = NOTE  # version 5 ties by default only, and keeps a head that differs
     how = "differ" if same_shape else "have different shapes"
-    facts = view.generator
     # What the flag unties beside the head (both ends of BART) must then be stored as well. The
     # T5 family scales its output by the same flag, so that false would say something else.
     ends = _stored_ends(view) if facts and facts.tie_follows_flag else []

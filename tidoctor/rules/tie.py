@@ -73,6 +73,8 @@ def resolve_tie(
         v5 = facts.always_tied
         if v5 and root is False:
             writer = 4  # transformers 5 writes true for these classes (T5), whatever they were
+    if facts.tie_default_v4 is None:
+        v4 = v5  # version 4 does not have this class, or ties nothing in it
     return Tie(v5 if v4 is None else v4, v5, writer, written, evidence)
 
 
