@@ -223,7 +223,7 @@ def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
 
 def _is_bare(view: View, name: str) -> bool:
     facts = view.declared
-    if facts is not None:
+    if facts is not None and view.model_type in facts.model_types:
         whole = view.generator is not None and view.generator.base == facts.name
         # With many tensors of its own, the other class is another network (BLIP's decoder).
         near = view.generator is not None and len(view.generator.own) <= _MOST_OWN

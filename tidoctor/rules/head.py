@@ -464,6 +464,14 @@ def embedding_absent(view: View) -> Iterator[Finding]:
         raise NotApplicable("another member of the tied group is stored")
     if not view.body_is_there:
         raise CannotRun("the names do not follow the layout of the class")
+    rows, _ = view.setting("vocab_size")
+    alike = [
+        t.name
+        for n, t in view.tensors.items()
+        if n != view.head and len(t.shape) == 2 and t.shape[0] == rows
+    ]
+    if alike:
+        raise CannotRun(f"{printable(alike[0])} has a row for each token and may be the embedding")
     if not view.head:
         yield _embedding_lost(view, wanted)
         return
@@ -510,9 +518,6 @@ def embedding_absent(view: View) -> Iterator[Finding]:
 
 def _embedding_lost(view: View, wanted: str) -> Finding:
     rows, _ = view.setting("vocab_size")
-    alike = [t.name for t in view.tensors.values() if len(t.shape) == 2 and t.shape[0] == rows]
-    if alike:
-        raise CannotRun(f"{printable(alike[0])} has a row for each token and may be the embedding")
     return found(
         ERROR,
         f"{wanted} is lost: it is not stored, nor is a head that it could be tied to",
