@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from tidoctor.checkpoint import (
@@ -77,31 +76,41 @@ def missing_shard(view: View) -> Iterator[Finding]:
     """
     index = _index(view)
     present = {w.name for w in (*view.checkpoint.weights, *view.checkpoint.extras)}
-    missing = Counter(f for f in index.weight_map.values() if f not in present)
-    held = _holders(view) if missing else {}
-    for file, count in sorted(missing.items()):
-        tensors = tuple(n for n, f in index.weight_map.items() if f == file)
-        elsewhere = {held[n][0] for n in tensors if n in held}
-        cure: Cure = advice(f"fetch {printable(file)} again")
-        if all(n in held for n in tensors):
-            where = ", ".join(map(printable, sorted(elsewhere)))
-            summary = f"its tensors are in {where}: write a new index"
-            cure = _taking_in(view, elsewhere, summary) or cure
-        yield found(
-            ERROR,
-            f"{printable(file)} is not there; the index puts {count} tensors in it",
-            at=_line(index, "weight_map", tensors[0]),
-            tensors=tensors,
-            evidence=(
+    missing: dict[str, list[str]] = {}
+    for name, file in index.weight_map.items():
+        if file not in present:
+            missing.setdefault(file, []).append(name)
+    if not missing:
+        return
+    files = sorted(missing)
+    tensors = tuple(n for file in files for n in missing[file])
+    held = _holders(view)
+    cure: Cure | None = advice(f"fetch {_some(tuple(files))} again")
+    if all(n in held for n in tensors):
+        elsewhere = {held[n][0] for n in tensors}
+        summary = f"the tensors are in {_some(tuple(sorted(elsewhere)))}: write a new index"
+        cure = _taking_in(view, elsewhere, summary) or cure
+    first = _line(index, "weight_map", tensors[0])
+    are = "is" if len(files) == 1 else "are"
+    yield found(
+        ERROR,
+        f"{_some(tuple(files))} {are} not there; the index puts {_count(tensors)} in "
+        f"{'it' if len(files) == 1 else 'them'}",
+        at=first,
+        tensors=tensors,
+        evidence=(
+            *(
                 Evidence(
-                    str(_line(index, "weight_map", tensors[0])),
+                    str(_line(index, "weight_map", missing[file][0])),
                     f"weight_map names {printable(file)}",
                     file,
-                ),
-                Evidence("folder", f"holds {', '.join(map(printable, sorted(present))) or 'none'}"),
+                )
+                for file in files[:8]
             ),
-            cure=cure,
-        )
+            Evidence("folder", f"holds {_some(tuple(sorted(present))) or 'none'}"),
+        ),
+        cure=cure,
+    )
 
 
 @rule("S02", "no-index")
