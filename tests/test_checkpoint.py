@@ -147,3 +147,11 @@ def test_only_headers_are_read(tmp_path: Path) -> None:
     write(tmp_path / "m", {"a": ("U8", [300_000])}, LLAMA)
     c = tidoctor.open(tmp_path / "m")
     assert c.source.bytes_read < 70_000
+
+
+def test_paths_of_an_index_are_read_as_loaders_read_them() -> None:
+    files = build(llama(), LLAMA, shards=2)
+    index = json.loads(files[INDEX])
+    index["weight_map"] = {n: f"./{f}" for n, f in index["weight_map"].items()}
+    c = open_checkpoint(Memory({**files, INDEX: json.dumps(index).encode()}))
+    assert c.entrance == "index" and len(c.tensors) == 21 and c.extras == ()

@@ -44,6 +44,6 @@ def test_an_existing_folder_is_not_written_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine").write_text("x")
-    assert main(["demo", str(tmp_path)]) in (2, 3)
+    assert main(["demo", str(tmp_path)]) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     assert str(tmp_path) in capsys.readouterr().err

@@ -92,7 +92,7 @@ def test_config_edits_change_one_value() -> None:
         {"op": "rewrite", "file": "nothing"},
         {"op": "adopt", "file": "nothing"},
         {"op": "set", "path": ["architectures", "0"], "value": 1},
-        {"op": "discard", "file": "model.safetensors"},
+        {"op": "discard", "file": "model.safetensors"},  # the only copy of its tensors
         {"op": "burn"},
         {},
     ],

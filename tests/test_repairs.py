@@ -219,3 +219,28 @@ def test_destinations_that_cannot_be(tmp_path: Path, dest: str) -> None:
         with pytest.raises((Usage, Refused)):
             getattr(tidoctor, verb)(source, tmp_path / dest)
     assert digests(tmp_path) == before
+
+
+def test_an_error_that_is_ignored_is_not_written_away(tmp_path: Path, out: Path) -> None:
+    source = write(tmp_path / "m", {f"module.{n}": s for n, s in llama(head=False).items()}, LLAMA)
+    for options in ({"ignore": ["H02"]}, {"select": ["N"]}):
+        done = tidoctor.repair(source, out, **options)
+        assert done.exit_code == 1 and done.reason == "an error would remain"
+        assert nothing_written(out)
+
+
+def test_a_donor_whose_head_is_its_embedding_has_no_head_to_give(tmp_path: Path, out: Path) -> None:
+    equal = {**llama(head=False), "lm_head.weight": ("BF16", [64, 16], "model.embed_tokens.weight")}
+    source = write(tmp_path / "m", llama(head=False), LLAMA)
+    for name, config in (("tied", TIED), ("untied", LLAMA)):
+        giver = write(tmp_path / name, equal, config)
+        done = tidoctor.repair(source, out, donor=giver)
+        assert done.exit_code == 1 and "is its embedding" in done.declined[0].reason
+        assert nothing_written(out)
+
+
+def test_a_shard_is_not_repaired_as_if_it_were_a_model(tmp_path: Path, out: Path) -> None:
+    source = write(tmp_path / "m", {f"module.{n}": s for n, s in llama().items()}, LLAMA, shards=2)
+    with pytest.raises(Refused, match="one shard of 2"):
+        tidoctor.repair(source / "model-00001-of-00002.safetensors", out)
+    assert nothing_written(out)

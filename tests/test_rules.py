@@ -227,6 +227,11 @@ SICK: dict[str, tuple[Files, dict[str, str]]] = {
     "compiled and wrapped": (
         build(names(lambda n: "module._orig_mod." + n), LLAMA), {"N01": "error"}),
     "one level too deep": (build(names(lambda n: "model." + n), LLAMA), {"N01": "error"}),
+    "wrapper that nobody knows": (
+        build(names(lambda n: "state_dict." + n), LLAMA), {"N01": "error", "C12": "+"}),
+    "names of another program": (
+        build({"decoder/layer_0/kernel": [16, 16], "token_embedder/embedding": [64, 16]}, LLAMA),
+        {"C12": "warning"}),
     "infix": (
         build(names(lambda n: n.replace("layers.0.", "layers.0._checkpoint_wrapped_module.")),
               LLAMA), {"N02": "error"}),
@@ -261,7 +266,7 @@ SICK: dict[str, tuple[Files, dict[str, str]]] = {
             "model.decoder.embed_tokens.weight": [64, 16],
             "model.decoder.layers.0.fc1.weight": [32, 16]}.items()},
             {"architectures": ["OPTForCausalLM"], "model_type": "opt", "vocab_size": 64,
-             "hidden_size": 16, "num_hidden_layers": 1}), {"N15": "error"}),
+             "hidden_size": 16, "num_hidden_layers": 1}), {"N15": "error", "C12": "+"}),
     # H
     "head tied": (build(llama(head=False), TIED), {"H01": "note"}),
     "head lost": (build(llama(head=False), LLAMA), {"H02": "error"}),
@@ -413,6 +418,7 @@ def test_evidence_says_where_it_stands() -> None:
 
 
 CURABLE = [
+    "wrapper that nobody knows",
     "bytes at the end", "no metadata", "metadata without format", "no index",
     "wrong file in the index", "entry missing in the index", "stub beside an index",
     "index without metadata", "strange name", "compiled and wrapped", "one level too deep",

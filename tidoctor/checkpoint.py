@@ -6,6 +6,7 @@ this source. Rules read the table, a plan derives another one from it, the write
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -272,7 +273,7 @@ def read_index(source: Source, name: str, document: Document) -> Index:
         if checked[file]:
             refused.append((tensor, checked[file]))
         else:
-            weight_map[tensor] = file
+            weight_map[tensor] = posixpath.normpath(file)  # `./x` is x to every loader
     return Index(
         file=name,
         document=document,

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidoctor.errors import Unwritable, Usage
 from tidoctor.header import serialise
+from tidoctor.source import reason
 
 _HIDDEN, _INNER, _KEYS, _VOCABULARY = 16, 32, 8, 64
 
@@ -232,7 +234,12 @@ def run(
     removed. `command` carries out a command line of tidoctor and returns its exit code.
     """
     if directory is not None:
-        directory.mkdir(parents=True)
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError as e:
+            raise Usage(str(directory), "exists already", "name a folder that does not") from e
+        except OSError as e:
+            raise Unwritable(str(directory), f"cannot be made ({reason(e)})") from e
         return _walk(directory, echo, command)
     with tempfile.TemporaryDirectory(prefix="tidoctor-demo-") as folder:
         return _walk(Path(folder), echo, command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.finding import Finding
+from tidoctor.rules.rule import CannotRun
 
 
 def name_in_donor(tensor: str, donor: Checkpoint) -> str | None:
@@ -32,6 +33,13 @@ def unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
         if given is None:
             tied = theirs.tie.meant is True and theirs.head is None
             return f"the donor {name} has no {tensor}" + ("; its own is tied" if tied else "")
+    if ours.head_name in grafts:
+        try:
+            own = theirs.tie.meant is not True and theirs.head_equals_embedding is not True
+        except CannotRun as e:
+            return f"the donor {name}: {e}"
+        if not own:
+            return f"the head of the donor {name} is its embedding, not a head of its own"
     like = ours.embedding or ours.head
     twin = theirs.embedding if ours.embedding else theirs.head
     pairs = [(ours.tensors[like], theirs.tensors[twin])] if like and twin else []

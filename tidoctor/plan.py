@@ -199,6 +199,8 @@ class _Draft:
         self.left_out.add(file)
         if rows := self.rows.get(file):
             for i, row in enumerate(rows):
+                if self.places.get(row.name) == [(file, i)]:
+                    raise Refused(file, f"it holds the only copy of {printable(row.name)}")
                 self.gone.add((file, i))
                 if row.name in self.places:
                     self.places[row.name] = [p for p in self.places[row.name] if p != (file, i)]

@@ -72,6 +72,10 @@ def repair(
 ) -> Treatment:
     """Cure what can be cured; see `tidoctor.repair`."""
     before = open_at(source)
+    if before.entrance == "file" and (shard := before.weights[0].shard) and shard[2] > 1:
+        raise Refused(
+            before.source.name, f"is one shard of {shard[2]}", "give the checkpoint's folder"
+        )
     donors = {str(donor): open_at(donor)} if donor is not None else {}
     options = Options(wanted, tuple(select), tuple(ignore))
     diagnosis = options.diagnose(before)
@@ -149,7 +153,9 @@ class Course:
 
         guard(self.before, self.dest, force)
         planned = self.plan.apply(self.before)
-        predicted = self.options.diagnose(planned)
+        # What was not selected is not cured, but an error in it counts all the same.
+        every = Options(self.options.wanted)
+        predicted = every.diagnose(planned)
         remains = predicted.count(Severity.ERROR) > 0
         receipt = result = None
         reason = ""
@@ -159,7 +165,7 @@ class Course:
             reason = "dry run"
         else:
             receipt = writer.write(planned, self.dest, force=force, progress=progress)
-            result = self.options.diagnose(open_at(self.dest))
+            result = every.diagnose(open_at(self.dest))
             remains = result.count(Severity.ERROR) > 0
         return Treatment(
             self.verb,

@@ -77,6 +77,7 @@ def diagnose(
     failed: list[NotRun] = []
     for rule in _EVALUATION:
         if rule.code not in codes:
+            idle.append(NotRun(rule.code, "not selected"))
             continue
         if rule.needs_deep and not deep:
             failed.append(NotRun(rule.code, "needs --deep"))

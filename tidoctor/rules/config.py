@@ -547,6 +547,41 @@ def config_not_strict(view: View) -> Iterator[Finding]:
     )
 
 
+@rule("C12", "names-of-another-family")
+def names_of_another_family(view: View) -> Iterator[Finding]:
+    """No tensor has a name that the class in config.json gives to its tensors.
+
+    Why: the names follow the layout of another family or of another program, or a script damaged
+    them. transformers finds nothing and starts with random weights; without a template of each
+    family, which one it is cannot be said here.
+
+    Recognised by: neither embedding nor head nor any other tensor where the class has them.
+
+    Fine: a new layout of a known family that is not known here.
+
+    Cure: convert the names, or set model_type and architectures to the family that they belong to.
+    """
+    view.need_config()
+    view.need_whole()
+    facts = view.declared
+    if facts is None or facts.task not in GENERATING or not facts.embedding or not view.tensors:
+        raise NotApplicable("the names of this class are not known")
+    if view.model_type not in facts.model_types:
+        raise NotApplicable("class and model_type are of two families")
+    known = view.embedding or view.head or view.body_is_there
+    if known or view.wrappers or any(n.startswith(facts.prefix or "\0") for n in view.tensors):
+        return
+    shown = ", ".join(printable(p) for p, _ in collapse(view.tensors)[:3])
+    yield found(
+        WARNING,
+        f"no tensor has a name of {facts.name}: {shown}, …",
+        certainty=LIKELY,
+        at=view.at("architectures"),
+        evidence=(Evidence("names", f"{facts.name} has {facts.embedding}"),),
+        not_="training on: every weight would start from random numbers",
+    )
+
+
 RULES = (
     config_absent,
     adapter_only,
@@ -556,4 +591,5 @@ RULES = (
     layers_absent,
     mtp_layers,
     config_not_strict,
+    names_of_another_family,
 )

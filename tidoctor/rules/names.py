@@ -28,10 +28,14 @@ from tidoctor.rules.rule import (
     rule,
     safe,
 )
-from tidoctor.rules.view import View
+from tidoctor.rules.view import GENERATING, View
 
 _WEIGHT_NORM = re.compile(r"(.*)\.(weight_g|weight_v)")
 _PARAMETRIZED = re.compile(r"(.*)\.parametrizations\.weight\.original[01]")
+_OWN_PARTS = frozenset({
+    "model", "transformer", "language_model", "text_model", "text_encoder", "encoder", "decoder",
+    "backbone", "gpt_neox",
+})  # fmt: skip
 _SUBCLASS = re.compile(r"(.*\.weight)\.(_data|_scale|_zero_point)")
 _SEQUENTIAL_HEAD = re.compile(
     r"((?:language_model\.|model\.)?(?:lm_head|embed_out))\.0\.(weight|bias)"
@@ -85,7 +89,7 @@ def _not_adapter(view: View) -> None:
         raise NotApplicable("the folder holds an adapter")
 
 
-@rule("N01", "wrapper-prefix")
+@rule("N01", "wrapper-prefix", absorbs=("C12",))
 def wrapper_prefix(view: View) -> Iterator[Finding]:
     """A training wrapper stands in front of the names: `module.`, `_orig_mod.` and their like.
 
@@ -114,22 +118,30 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
             cure=_cure(operations, f"strip {''.join(view.wrappers)} from {len(names)} names"),
         )
         return
-    facts = view.generator
-    prefix = facts.prefix if facts else ""
-    if not facts or not prefix or not facts.head or not facts.embedding:
+    facts = view.declared
+    if facts is None or not facts.embedding or facts.embedding in view.tensors:
         return
-    deeper = all(n.startswith(prefix) for n in view.checkpoint.tensors)
-    if deeper and {prefix + facts.head, prefix + facts.embedding} <= set(view.checkpoint.tensors):
-        operations = _renames(view, view.checkpoint.tensors, lambda n: n.removeprefix(prefix))
-        yield found(
-            ERROR,
-            f"every name is one level too deep: {_shown([prefix + facts.embedding])}",
-            at=_has_index_line(view, prefix + facts.head),
-            evidence=(
-                Evidence("names", f"{prefix}{facts.head} stands where {facts.head} belongs"),
-            ),
-            cure=_cure(operations, f"strip one `{prefix}` from every name"),
-        )
+    if view.model_type not in facts.model_types or facts.task not in GENERATING:
+        return  # another class may wrap this one (ShieldGemma around Gemma 3)
+    tail = "." + facts.embedding
+    inner = next((n for n in view.checkpoint.tensors if n.endswith(tail)), None)
+    extra = inner.removesuffix(facts.embedding) if inner else ""
+    # Only when the head, too, is deeper: composite models nest a part and keep others beside it.
+    if not extra or not all(n.startswith(extra) for n in view.checkpoint.tensors):
+        return
+    own = _OWN_PARTS.intersection(extra.split("."))
+    if own and f"{extra}{facts.head}" not in view.checkpoint.tensors:
+        return
+    operations = _renames(view, view.checkpoint.tensors, lambda n: n.removeprefix(extra))
+    yield found(
+        ERROR,
+        f"every name is too deep: {_shown([extra + facts.embedding])} stands where "
+        f"{facts.embedding} belongs",
+        at=_has_index_line(view, extra + facts.embedding),
+        tensors=tuple(view.checkpoint.tensors),
+        evidence=(Evidence("names", f"all of them start with {printable(extra)}", extra),),
+        cure=_cure(operations, f"strip `{printable(extra)}` from every name"),
+    )
 
 
 @rule("N02", "wrapper-infix")
@@ -394,7 +406,7 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     )
 
 
-@rule("N15", "names-cut")
+@rule("N15", "names-cut", absorbs=("C12",))
 def names_cut(view: View) -> Iterator[Finding]:
     """Every name has lost the same number of characters at its start.
 

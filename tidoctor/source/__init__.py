@@ -45,6 +45,8 @@ def open_source(text: str) -> Source:
 
     Raises Unreadable when there is no such place or it is of another kind.
     """
+    if not text:
+        raise Unreadable("", "an empty name was given for a checkpoint", "give its folder")
     path = Path(text)
     try:
         if path.is_dir():
