@@ -568,7 +568,8 @@ def names_of_another_family(view: View) -> Iterator[Finding]:
         raise NotApplicable("the names of this class are not known")
     if view.model_type not in facts.model_types:
         raise NotApplicable("class and model_type are of two families")
-    known = view.embedding or view.head or view.body_is_there
+    inside = any(n.endswith("." + facts.embedding) for n in view.tensors)  # at another depth
+    known = view.embedding or view.head or view.body_is_there or inside
     if known or view.wrappers or any(n.startswith(facts.prefix or "\0") for n in view.tensors):
         return
     shown = ", ".join(printable(p) for p, _ in collapse(view.tensors)[:3])
