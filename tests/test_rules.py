@@ -577,3 +577,11 @@ def test_cures_can_be_pasted() -> None:
     finding = only(examine(SICK["gamma"][0]), "N11")
     assert finding.cure is not None
     assert finding.cure.command == "tidoctor repair memory DEST --accept N11"
+
+
+def test_a_head_of_another_dtype_is_not_passed_over() -> None:
+    table = {**llama(head=False), "lm_head.weight": ("F32", [64, 16])}
+    found = examine(build(table, TIED))
+    assert {n.code for n in found.not_run} >= {"H04", "H05"}
+    assert "the head is F32" in {n.code: n.reason for n in found.not_run}["H05"]
+    assert "H05" not in {n.code for n in examine(build(table, LLAMA)).not_run}

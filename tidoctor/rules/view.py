@@ -402,7 +402,11 @@ class View:
         if head.dtype not in FLOATS or embedding.dtype not in FLOATS or not head.nbytes:
             return None
         if head.dtype != embedding.dtype and head.shape == embedding.shape:
-            return None
+            if self.tie.meant is False:
+                return None
+            raise CannotRun(
+                f"the head is {head.dtype} and the embedding {embedding.dtype}: not compared"
+            )
         if head.shape != embedding.shape:
             return False
         self.need_bytes(head)
