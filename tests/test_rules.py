@@ -211,6 +211,9 @@ SICK: dict[str, tuple[Files, dict[str, str]]] = {
     "index without metadata": (
         edited(build(llama(), LLAMA, shards=2), INDEX, lambda d: d.pop("metadata") and None),
         {"S09": "error"}),
+    "index with a byte order mark": (
+        {**build(llama(), LLAMA, shards=2),
+         INDEX: b"\xef\xbb\xbf" + build(llama(), LLAMA, shards=2)[INDEX]}, {"S09": "error"}),
     "index leads out": (
         edited(build(llama(), LLAMA, shards=2), INDEX,
                lambda d: d["weight_map"].update({"lm_head.weight": "../../etc/passwd"})),
@@ -421,7 +424,7 @@ CURABLE = [
     "wrapper that nobody knows",
     "bytes at the end", "no metadata", "metadata without format", "no index",
     "wrong file in the index", "entry missing in the index", "stub beside an index",
-    "index without metadata", "strange name", "compiled and wrapped", "one level too deep",
+    "index without metadata", "index with a byte order mark", "strange name", "compiled and wrapped", "one level too deep",
     "infix", "bare body, head on top", "both layouts", "head in a Sequential",
     "head without suffix", "suffix twice", "cut names", "embedding under the name of the head",
     "tied group under an alias", "base class saved, tied", "trailing comma",

@@ -376,11 +376,13 @@ class _Draft:
             and dict(old.weight_map) == weight_map
             and old.total_size == total
             and not old.refused
+            and not old.document.problems
         ):
             return old
         document = self._index_document(old, weight_map, total, tensors)
         texts[name] = documents.encode(document)
-        return read_index(self.before.source, name, document)
+        written = documents.parse(texts[name], max_bytes=INDEX_CAP)
+        return read_index(self.before.source, name, written)
 
     def _index_document(
         self,
