@@ -464,15 +464,8 @@ def embedding_absent(view: View) -> Iterator[Finding]:
         raise NotApplicable("another member of the tied group is stored")
     if not view.body_is_there:
         raise CannotRun("the names do not follow the layout of the class")
-    rows, _ = view.setting("vocab_size")
-    alike = [
-        t.name
-        for n, t in view.tensors.items()
-        if n != view.head and len(t.shape) == 2 and t.shape[0] == rows
-    ]
-    if alike:
-        raise CannotRun(f"{printable(alike[0])} has a row for each token and may be the embedding")
     if not view.head:
+        _no_other_name(view)
         yield _embedding_lost(view, wanted)
         return
     head = view.tensors[view.head]
@@ -500,6 +493,7 @@ def embedding_absent(view: View) -> Iterator[Finding]:
             cure=safe(f"rename it to {wanted}", rename(head.name, wanted)),
         )
         return
+    _no_other_name(view)
     yield found(
         ERROR,
         f"{wanted} is lost: it is not stored, and not tied to the head",
@@ -514,6 +508,18 @@ def embedding_absent(view: View) -> Iterator[Finding]:
         ),
         not_=f"renaming {printable(head.name)}: the input would be read through the output matrix",
     )
+
+
+def _no_other_name(view: View) -> None:
+    """Raise CannotRun when another matrix may be the embedding under a name that is not known."""
+    rows, _ = view.setting("vocab_size")
+    alike = [
+        t.name
+        for n, t in view.tensors.items()
+        if n != view.head and len(t.shape) == 2 and t.shape[0] == rows
+    ]
+    if alike:
+        raise CannotRun(f"{printable(alike[0])} has a row for each token and may be the embedding")
 
 
 def _embedding_lost(view: View, wanted: str) -> Finding:
