@@ -104,6 +104,17 @@ def _fill(pieces: Sequence[str], columns: Sequence[Sequence[int]]) -> str:
     return "".join(out)
 
 
+def some(names: Sequence[str], most: int) -> str:
+    """The first few names, safe to print, and how many more there are."""
+    shown = ", ".join(map(printable, names[:most]))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def some_patterns(names: Iterable[str], most: int = 3) -> str:
+    """The first few patterns of these names, and how many more there are."""
+    return some([pattern for pattern, _ in collapse(names)], most)
+
+
 # --- wrappers ---------------------------------------------------------------------------------
 
 WRAPPER_PREFIXES: Mapping[str, str] = {

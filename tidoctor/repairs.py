@@ -55,6 +55,23 @@ class Treatment:
     reason: str
     exit_code: int  # 0: written clean, planned clean or nothing to do; 1: an error remains or would
 
+    @classmethod
+    def idle(
+        cls,
+        verb: str,
+        before: Checkpoint,
+        diagnosis: Diagnosis,
+        dest: str | Path,
+        reason: str,
+        declined: tuple[Declined, ...] = (),
+        exit_code: int = 0,
+    ) -> Treatment:
+        """Nothing was planned: what is planned is what was there."""
+        return cls(
+            verb, before, diagnosis, Plan(), before, diagnosis, declined, Path(dest), None, None,
+            reason, exit_code,
+        )  # fmt: skip
+
 
 def repair(
     source: str | Path,
@@ -89,20 +106,7 @@ def repair(
         reason = "no cure is known for what was found" if declined else "nothing to do"
         if open_wish:
             reason = "nothing can be done without more from you"
-        return Treatment(
-            "repair",
-            before,
-            diagnosis,
-            plan,
-            before,
-            diagnosis,
-            declined,
-            Path(dest),
-            None,
-            None,
-            reason,
-            int(failed),
-        )
+        return Treatment.idle("repair", before, diagnosis, dest, reason, declined, int(failed))
     course = Course("repair", before, diagnosis, plan, options, Path(dest))
     return course.carry_out(
         lambda c, d: _declined(c, d, plan, accepted),

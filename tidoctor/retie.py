@@ -151,20 +151,7 @@ def _retie(
     if not operations:
         guard(before, dest, force)
         stored = "stored already" if verb == "untie" else "not stored"
-        return Treatment(
-            verb,
-            before,
-            diagnosis,
-            Plan(),
-            before,
-            diagnosis,
-            (),
-            Path(dest),
-            None,
-            None,
-            f"nothing to do: the head is {stored}",
-            0,
-        )
+        return Treatment.idle(verb, before, diagnosis, dest, f"nothing to do: the head is {stored}")
     course = Course(verb, before, diagnosis, Plan((tuple(operations),)), options, Path(dest))
     return course.carry_out(
         lambda c, d: (), partial=False, force=force, dry_run=dry_run, progress=progress

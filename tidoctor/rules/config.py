@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.names import collapse, printable, ranges
+from tidoctor.names import collapse, printable, ranges, some
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -266,7 +266,7 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
                 for a in aliases
                 if a not in view.tensors
             ]
-        what = f"take {_some(lost)} from the model it was tuned from"
+        what = f"take {some(lost, 2)} from the model it was tuned from"
         cure = consent(_cure_text(bare, prefix, generator.name, what), *operations, needs="donor")
     elif view.tie.meant is None and view.head is None:
         cure = None
@@ -282,7 +282,7 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     yield found(
         severity,
         f"saved from {printable(name)}, the class without a head"
-        + (f"; {_some(lost)} {'is' if len(lost) == 1 else 'are'} lost" if lost else ""),
+        + (f"; {some(lost, 2)} {'is' if len(lost) == 1 else 'are'} lost" if lost else ""),
         certainty=PROVEN if view.declared else LIKELY,
         at=view.at("architectures"),
         tensors=(*(view.tensors[n].name for n in bare), *lost),
@@ -294,11 +294,6 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
         if head_lost
         else "",
     )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(map(printable, names[:2]))
-    return f"{shown} and {len(names) - 2} more" if len(names) > 2 else shown
 
 
 def _cure_text(bare: list[str], prefix: str, name: str, graft: str) -> str:

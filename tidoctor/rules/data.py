@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tidoctor.checkpoint import Tensor, elements
 from tidoctor.finding import Evidence, Finding, Location
-from tidoctor.names import collapse, printable, template
+from tidoctor.names import printable, some_patterns, template
 from tidoctor.rules.rule import ERROR, LIKELY, NOTE, WARNING, advice, found, rule
 from tidoctor.rules.view import FLOATS, View
 
@@ -17,12 +17,6 @@ _MATRIX = re.compile(
     r"(?:.*\.)?(?:embed_tokens|word_embeddings|wte|lm_head|embed_out|shared"
     r"|[qkvo]_proj|qkv_proj|gate_proj|up_proj|down_proj|gate_up_proj|c_attn|c_fc)\.weight"
 )
-
-
-def _shown(names: list[str]) -> str:
-    patterns = [printable(p) for p, _ in collapse(names)]
-    more = f" and {len(patterns) - 3} more" if len(patterns) > 3 else ""
-    return ", ".join(patterns[:3]) + more
 
 
 @rule("D01", "empty-placeholder", absorbs=("D02", "C05", "H12"))
@@ -49,7 +43,7 @@ def empty_placeholder(view: View) -> Iterator[Finding]:
         total = len(view.checkpoint.tensors)
         yield found(
             ERROR,
-            f"{len(names)} of {total} tensors are empty placeholders: {_shown(names)}",
+            f"{len(names)} of {total} tensors are empty placeholders: {some_patterns(names)}",
             at=Location(view.checkpoint.tensors[names[0]].file),
             tensors=tuple(names),
             evidence=(Evidence("shapes", f"{printable(names[0])} has shape [0]"),),
@@ -86,7 +80,7 @@ def flat_parameter(view: View) -> Iterator[Finding]:
         tensor = view.checkpoint.tensors[flat[0]]
         yield found(
             ERROR,
-            f"{len(flat)} matrices are flat: {_shown(flat)}",
+            f"{len(flat)} matrices are flat: {some_patterns(flat)}",
             certainty=LIKELY,
             at=Location(tensor.file),
             tensors=tuple(flat),
@@ -148,7 +142,7 @@ def not_finite(view: View) -> Iterator[Finding]:
         first = next(iter(bad))
         yield found(
             ERROR,
-            f"{len(bad)} tensors hold NaN or infinity: {_shown(list(bad))}",
+            f"{len(bad)} tensors hold NaN or infinity: {some_patterns(list(bad))}",
             at=Location(view.checkpoint.tensors[first].file),
             tensors=tuple(bad),
             evidence=tuple(
@@ -208,7 +202,7 @@ def all_zero(view: View) -> Iterator[Finding]:
                 WARNING if odd else NOTE,
                 f"{len(names)} matrices hold only zeros"
                 + (", though other layers have values: " if odd else ": ")
-                + _shown(names),
+                + some_patterns(names),
                 certainty=LIKELY,
                 at=Location(view.checkpoint.tensors[names[0]].file),
                 tensors=tuple(names),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from tidoctor.checkpoint import CONFIG, Tensor
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation, Severity
-from tidoctor.names import printable
+from tidoctor.names import printable, some
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -326,12 +326,17 @@ def head_differs(view: View) -> Iterator[Finding]:
 
 def _stored_ends(view: View) -> list[Operation]:
     """Copies of the embedding under the names that untying makes tensors of their own."""
-    ties = view.generator.ties if view.generator else {}
     return [
-        {"op": "copy", "from": view.tensors[kept].name, "to": alias}
-        for alias, kept in ties.items()
-        if ".embed_tokens." in alias and alias not in view.tensors and kept in view.tensors
+        {"op": "copy", "from": view.tensors[kept].name, "to": end}
+        for end, kept in _ends(view).items()
+        if end not in view.tensors and kept in view.tensors
     ]
+
+
+def _ends(view: View) -> dict[str, str]:
+    """The embeddings of encoder and decoder that the class ties, and what to."""
+    ties = view.generator.ties if view.generator else {}
+    return {a: kept for a, kept in ties.items() if ".embed_tokens." in a and a != view.head_name}
 
 
 def _draft(view: View) -> bool:
@@ -557,7 +562,7 @@ def tied_group_incomplete(view: View) -> Iterator[Finding]:
         raise NotApplicable("the class has no larger tied group")
     keepers = set(facts.ties.values())
     if facts.tie_follows_flag and view.tie.meant is False:
-        yield from _ends_lost(view, facts.ties)
+        yield from _ends_lost(view)
     for keeper in sorted(keepers):
         members = [alias for alias, kept in facts.ties.items() if kept == keeper]
         here = [m for m in members if m in view.tensors]
@@ -577,9 +582,9 @@ def tied_group_incomplete(view: View) -> Iterator[Finding]:
         )
 
 
-def _ends_lost(view: View, ties: Mapping[str, str]) -> Iterator[Finding]:
+def _ends_lost(view: View) -> Iterator[Finding]:
     """An untied encoder-decoder of which only the shared matrix is stored."""
-    ends = {a: kept for a, kept in ties.items() if ".embed_tokens." in a and a != view.head_name}
+    ends = _ends(view)
     lost = {a: kept for a, kept in ends.items() if a not in view.tensors and kept in view.tensors}
     if not lost or len(lost) < len(ends):
         return
@@ -591,7 +596,7 @@ def _ends_lost(view: View, ties: Mapping[str, str]) -> Iterator[Finding]:
         evidence=(*view.tie.evidence, Evidence("names", f"no tensor is called {next(iter(lost))}")),
         cure=consent(
             "store copies of the shared matrix, which both were when transformers 4 saved them",
-            *({"op": "copy", "from": view.tensors[kept].name, "to": a} for a, kept in lost.items()),
+            *_stored_ends(view),
         ),
     )
 
@@ -623,25 +628,20 @@ def task_head_absent(view: View) -> Iterator[Finding]:
     whole = len(missing) == len([n for n in own if n != facts.head and n not in facts.ties])
     yield found(
         ERROR,
-        f"{_listed(missing)}, {'the head' if whole else 'a part of the head'} of {facts.name}, "
+        f"{some(missing, 2)}, {'the head' if whole else 'a part of the head'} of {facts.name}, "
         f"{'is' if len(missing) == 1 else 'are'} not stored",
         certainty=PROVEN if whole else LIKELY,
         at=view.at("architectures"),
         tensors=tuple(missing),
-        evidence=(Evidence("names", f"no tensor is called {_listed(missing)}"),),
+        evidence=(Evidence("names", f"no tensor is called {some(missing, 2)}"),),
         cure=consent(
-            f"take {_listed(missing)} from a model of the same task",
+            f"take {some(missing, 2)} from a model of the same task",
             *({"op": "graft", "tensor": n} for n in missing),
             needs="donor",
         ),
         caution="a head that was trained is in the adapter's modules_to_save, or only in the "
         "training run",
     )
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:2])
-    return f"{shown} and {len(names) - 2} more" if len(names) > 2 else shown
 
 
 @rule("H11", "foreign-head")

@@ -9,10 +9,10 @@ from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
 from tidoctor.names import (
     WRAPPER_INFIXES,
     WRAPPER_PREFIXES,
-    collapse,
     is_adapter,
     modern,
     printable,
+    some_patterns,
     without_adapter,
     without_infixes,
 )
@@ -67,12 +67,6 @@ def _cure(operations: list[Operation] | None, summary: str) -> Cure | None:
     return safe(summary, *operations) if operations else None
 
 
-def _shown(names: Iterable[str], limit: int = 3) -> str:
-    patterns = [printable(p) for p, _ in collapse(names)]
-    more = f" and {len(patterns) - limit} more" if len(patterns) > limit else ""
-    return ", ".join(patterns[:limit]) + more
-
-
 def _file(view: View, name: str) -> Location:
     return Location(view.checkpoint.tensors[name].file)
 
@@ -114,7 +108,7 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
             f"{len(names)} of {len(view.unwrapped)} names carry the wrapper {who}",
             at=_has_index_line(view, names[0]),
             tensors=tuple(names),
-            evidence=(Evidence("names", _shown(names), list(view.wrappers)),),
+            evidence=(Evidence("names", some_patterns(names), list(view.wrappers)),),
             cure=_cure(operations, f"strip {''.join(view.wrappers)} from {len(names)} names"),
         )
         return
@@ -135,7 +129,7 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     operations = _renames(view, view.checkpoint.tensors, lambda n: n.removeprefix(extra))
     yield found(
         ERROR,
-        f"every name is too deep: {_shown([extra + facts.embedding])} stands where "
+        f"every name is too deep: {some_patterns([extra + facts.embedding])} stands where "
         f"{facts.embedding} belongs",
         at=_has_index_line(view, extra + facts.embedding),
         tensors=tuple(view.checkpoint.tensors),
@@ -165,7 +159,7 @@ def wrapper_infix(view: View) -> Iterator[Finding]:
         + ", ".join(f"`{w}` ({WRAPPER_INFIXES[w]})" for w in who),
         at=_has_index_line(view, names[0]),
         tensors=tuple(names),
-        evidence=(Evidence("names", _shown(names), who),),
+        evidence=(Evidence("names", some_patterns(names), who),),
         cure=_cure(operations, f"strip it from {len(names)} names"),
     )
 
@@ -204,7 +198,7 @@ def unmerged_adapter(view: View) -> Iterator[Finding]:
         "wrapped names",
         at=_has_index_line(view, (parts or moved)[0]),
         tensors=tuple(parts + moved),
-        evidence=(Evidence("names", _shown(parts + moved)),),
+        evidence=(Evidence("names", some_patterns(parts + moved)),),
         cure=cure or consent("merge the adapter with the library that trained it", needs="merge"),
         not_="stripping the names without merging: the model would compute as if never trained"
         if parts
@@ -241,7 +235,7 @@ def bare_layout(view: View) -> Iterator[Finding]:
         f"{facts.name if facts else 'this family'}",
         at=_has_index_line(view, here[0]),
         tensors=tuple(here),
-        evidence=(Evidence("names", _shown(here)),),
+        evidence=(Evidence("names", some_patterns(here)),),
         cure=_cure(operations, summary),
     )
 
@@ -274,8 +268,8 @@ def mixed_layout(view: View) -> Iterator[Finding]:
         at=_has_index_line(view, here[0]),
         tensors=tuple(here),
         evidence=(
-            Evidence("names", f"without: {_shown(here)}"),
-            Evidence("names", f"with: {_shown(prefixed)}"),
+            Evidence("names", f"without: {some_patterns(here)}"),
+            Evidence("names", f"with: {some_patterns(prefixed)}"),
         ),
         cure=_cure(operations, f"put `{prefix}` in front of {len(bare)} names"),
     )
@@ -303,7 +297,7 @@ def legacy_names(view: View) -> Iterator[Finding]:
             f"{len(old)} LayerNorm parameters are called gamma and beta, as in TensorFlow",
             at=_has_index_line(view, old[0]),
             tensors=tuple(old),
-            evidence=(Evidence("names", _shown(old)),),
+            evidence=(Evidence("names", some_patterns(old)),),
             cure=_cure(operations, f"rename {len(old)} parameters"),
         )
     normed = [
@@ -320,7 +314,7 @@ def legacy_names(view: View) -> Iterator[Finding]:
             f"{'newer' if new else 'older'} spelling; readers of the other one rename",
             at=_has_index_line(view, normed[0]),
             tensors=tuple(normed),
-            evidence=(Evidence("names", _shown(normed)),),
+            evidence=(Evidence("names", some_patterns(normed)),),
         )
 
 
@@ -348,20 +342,20 @@ def wrapped_module(view: View) -> Iterator[Finding]:
         operations = _renames(view, heads, lambda n: _SEQUENTIAL_HEAD.sub(r"\1.\2", n))
         yield found(
             ERROR,
-            f"the head is wrapped in a Sequential: {_shown(heads)}",
+            f"the head is wrapped in a Sequential: {some_patterns(heads)}",
             at=_has_index_line(view, heads[0]),
             tensors=tuple(heads),
-            evidence=(Evidence("names", _shown(heads)),),
+            evidence=(Evidence("names", some_patterns(heads)),),
             cure=_cure(operations, "rename it"),
         )
     pieces = [n for n in names if ".weight._" in n and _SUBCLASS.fullmatch(n)]
     if pieces:
         yield found(
             ERROR,
-            f"{len(pieces)} tensors are pieces of a quantised tensor: {_shown(pieces)}",
+            f"{len(pieces)} tensors are pieces of a quantised tensor: {some_patterns(pieces)}",
             at=_has_index_line(view, pieces[0]),
             tensors=tuple(pieces),
-            evidence=(Evidence("names", _shown(pieces)),),
+            evidence=(Evidence("names", some_patterns(pieces)),),
         )
 
 
@@ -398,10 +392,10 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     what = f"{len(cut)} names lack `.weight`" if cut else f"{len(twice)} names have `.weight` twice"
     yield found(
         ERROR,
-        f"{what}: {_shown(cut + twice)}",
+        f"{what}: {some_patterns(cut + twice)}",
         at=_has_index_line(view, (cut + twice)[0]),
         tensors=tuple(cut + twice),
-        evidence=(Evidence("names", _shown(cut + twice)),),
+        evidence=(Evidence("names", some_patterns(cut + twice)),),
         cure=_cure(operations, f"rename {len(cut) + len(twice)} tensors"),
     )
 
@@ -444,7 +438,7 @@ def names_cut(view: View) -> Iterator[Finding]:
         certainty=LIKELY,
         at=_has_index_line(view, names[0]),
         tensors=tuple(names),
-        evidence=(Evidence("names", f"{_shown([full[cut:]])} where {full} belongs", cut),),
+        evidence=(Evidence("names", f"{some_patterns([full[cut:]])} where {full} belongs", cut),),
         cure=_cure(operations, f"put `{full[:cut]}` in front of {len(names)} names"),
     )
 

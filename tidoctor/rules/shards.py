@@ -14,7 +14,7 @@ from tidoctor.checkpoint import (
     shard_of,
 )
 from tidoctor.finding import Cure, Evidence, Finding, Location
-from tidoctor.names import printable
+from tidoctor.names import printable, some
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -85,16 +85,16 @@ def missing_shard(view: View) -> Iterator[Finding]:
     files = sorted(missing)
     tensors = tuple(n for file in files for n in missing[file])
     held = _holders(view)
-    cure: Cure | None = advice(f"fetch {_some(tuple(files))} again")
+    cure: Cure | None = advice(f"fetch {some(tuple(files), 3)} again")
     if all(n in held for n in tensors):
         elsewhere = {held[n][0] for n in tensors}
-        summary = f"the tensors are in {_some(tuple(sorted(elsewhere)))}: write a new index"
+        summary = f"the tensors are in {some(tuple(sorted(elsewhere)), 3)}: write a new index"
         cure = _taking_in(view, elsewhere, summary) or cure
     first = _line(index, "weight_map", tensors[0])
     are = "is" if len(files) == 1 else "are"
     yield found(
         ERROR,
-        f"{_some(tuple(files))} {are} not there; the index puts {_count(tensors)} in "
+        f"{some(tuple(files), 3)} {are} not there; the index puts {_count(tensors)} in "
         f"{'it' if len(files) == 1 else 'them'}",
         at=first,
         tensors=tensors,
@@ -107,7 +107,7 @@ def missing_shard(view: View) -> Iterator[Finding]:
                 )
                 for file in files[:8]
             ),
-            Evidence("folder", f"holds {_some(tuple(sorted(present))) or 'none'}"),
+            Evidence("folder", f"holds {some(tuple(sorted(present)), 3) or 'none'}"),
         ),
         cure=cure,
     )
@@ -164,7 +164,7 @@ def phantom_entry(view: View) -> Iterator[Finding]:
         lost = tuple(wrong[False])
         yield found(
             ERROR,
-            f"the index lists {_count(lost)} that no file holds: {_some(lost)}",
+            f"the index lists {_count(lost)} that no file holds: {some(lost, 3)}",
             at=_line(index, "weight_map", lost[0]),
             tensors=lost,
             evidence=tuple(
@@ -183,7 +183,7 @@ def _misplaced(view: View, index: Index, names: list[str], held: dict[str, list[
     first = names[0]
     return found(
         ERROR,
-        f"the index names the wrong file for {_count(tuple(names))}: {_some(tuple(names))}",
+        f"the index names the wrong file for {_count(tuple(names))}: {some(tuple(names), 3)}",
         at=_line(index, "weight_map", first),
         tensors=tuple(names),
         evidence=tuple(
@@ -231,10 +231,10 @@ def unlisted_tensor(view: View) -> Iterator[Finding]:
     if unlisted:
         yield found(
             WARNING,
-            f"the index does not list {_count(unlisted)} of its files: {_some(unlisted)}",
+            f"the index does not list {_count(unlisted)} of its files: {some(unlisted, 3)}",
             at=_line(index, "weight_map"),
             tensors=unlisted,
-            evidence=(Evidence(index.file, f"no entry for {_some(unlisted)}"),),
+            evidence=(Evidence(index.file, f"no entry for {some(unlisted, 3)}"),),
             cure=safe("write the index from the headers", _REINDEX),
         )
 
@@ -301,7 +301,7 @@ def duplicate_tensor(view: View) -> Iterator[Finding]:
         drops = [{"op": "drop", "tensor": s.name, "file": s.file} for s, _ in pairs]
         yield found(
             WARNING if equal or last else ERROR,
-            f"{_count(names)} in two files, with {how} bytes: {_some(names)}",
+            f"{_count(names)} in two files, with {how} bytes: {some(names, 3)}",
             at=Location(shadow.file),
             tensors=names,
             evidence=(
@@ -429,7 +429,7 @@ def shard_gap(view: View) -> Iterator[Finding]:
             message,
             certainty=LIKELY if indexed else PROVEN,
             at=Location(first),
-            evidence=(Evidence("folder", f"holds {_some(tuple(n for n, _ in shards))}"),),
+            evidence=(Evidence("folder", f"holds {some(tuple(n for n, _ in shards), 3)}"),),
             cure=advice("move the stale set away" if len(totals) > 1 else f"fetch {gap[0]}"),
         )
 
@@ -535,11 +535,6 @@ def unknown_file_name(view: View) -> Iterator[Finding]:
 
 def _count(names: tuple[str, ...]) -> str:
     return f"{len(names)} tensor{'s' if len(names) != 1 else ''}"
-
-
-def _some(names: tuple[str, ...]) -> str:
-    shown = ", ".join(map(printable, names[:3]))
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 RULES = (
