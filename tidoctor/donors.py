@@ -8,13 +8,12 @@ from tidoctor.finding import Finding
 from tidoctor.rules.rule import CannotRun
 
 
-def name_in_donor(tensor: str, donor: Checkpoint) -> str | None:
+def name_in_donor(tensor: str, donor: rules.View) -> str | None:
     """What the donor calls a tensor."""
-    view = rules.View(donor)
-    if tensor in view.tensors:
-        return view.tensors[tensor].name
-    part = view.head if tensor == view.head_name else None
-    return view.tensors[part].name if part else None
+    if tensor in donor.tensors:
+        return donor.tensors[tensor].name
+    part = donor.head if tensor == donor.head_name else None
+    return donor.tensors[part].name if part else None
 
 
 def unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
@@ -29,7 +28,7 @@ def unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
         if o["op"] == "graft" and not o.get("optional")
     ]
     for tensor in grafts:
-        given = name_in_donor(tensor, donor)
+        given = name_in_donor(tensor, theirs)
         if given is None:
             tied = theirs.tie.meant is True and theirs.head is None
             return f"the donor {name} has no {tensor}" + ("; its own is tied" if tied else "")
@@ -48,7 +47,7 @@ def unfit(finding: Finding, patient: Checkpoint, donor: Checkpoint) -> str:
     if not pairs:
         return f"the donor {name} has no tensor in common with this"
     pairs += [
-        (ours.tensors[like], donor.tensors[str(name_in_donor(t, donor))])
+        (ours.tensors[like], donor.tensors[str(name_in_donor(t, theirs))])
         for t in grafts
         if like and t in (ours.head_name, ours.generator.embedding if ours.generator else None)
     ]

@@ -248,11 +248,12 @@ def _obstacle(finding: Finding, current: Checkpoint, plan: Plan, accepted: froze
 
 def _filled(finding: Finding, plan: Plan) -> list[Operation]:
     """The operations of a cure, with the donor's name and its name of the tensor in each graft."""
-    donor = next(iter(plan.donors or {}), "")
+    donor, given_by = next(iter((plan.donors or {}).items()), ("", None))
+    view = rules.View(given_by) if given_by else None
     filled: list[Operation] = []
     for operation in finding.cure.operations if finding.cure else ():
         if operation["op"] == "graft":
-            given = name_in_donor(str(operation["tensor"]), (plan.donors or {})[donor])
+            given = name_in_donor(str(operation["tensor"]), view) if view else None
             if given is None and operation.get("optional"):
                 continue
             operation = {**operation, "donor": donor, "from": given or operation["tensor"]}
