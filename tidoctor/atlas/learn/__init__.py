@@ -1,0 +1,1 @@
+"""Learns the atlas from an installed transformers. Development time only."""

@@ -1,0 +1,207 @@
+"""Real models on the meta device: their names and shapes in memory and on disk, and their ties."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tidoctor.atlas import learner
+
+Shapes = dict[str, tuple[int, ...]]
+# A build that takes longer is not worth learning from.
+SECONDS = 5
+
+
+class Part:
+    """A submodel inside a model: where it sits, its class, and the config it was built from."""
+
+    def __init__(self, at: str, name: str, config: str | None) -> None:
+        self.at, self.name, self.config = at, name, config
+
+
+class Built:
+    """What one config makes of one class.
+
+    Attributes:
+        values: config fields by dotted path, as the class read them.
+        memory: name -> shape, buffers that are saved included.
+        disk: the same as a fresh save would name them, tied aliases included.
+        ties: alias -> tensor that keeps the bytes, names in memory.
+        gone: names in memory that a save drops because the class says so.
+        parts: submodels that are classes of their own.
+    """
+
+    def __init__(self, name: str, config: Any, parts: bool = True, disk: bool = True) -> None:
+        import torch
+
+        self.values = flattened(config)
+        paths = {id(each): path for path, each in nested(config)}
+        with torch.device("meta"):
+            model = learner.model_class(name)(config)
+        model.tie_weights()
+        state = dict(model.state_dict())
+        self.memory: Shapes = {key: tuple(value.shape) for key, value in state.items()}
+        self.gone = frozenset(model._keys_to_ignore_on_save or ()) & self.memory.keys()
+        self.ties = ties_of(model, {k: v for k, v in state.items() if k not in self.gone})
+        self.disk: Shapes = {}
+        if disk:
+            from transformers.core_model_loading import revert_weight_conversion
+
+            if hasattr(model, "_weight_conversions"):
+                del model._weight_conversions
+            kept = {k: v for k, v in state.items() if k not in self.gone and k not in self.ties}
+            saved = revert_weight_conversion(model, kept) if kept else {}
+            self.disk = {key: tuple(value.shape) for key, value in saved.items()}
+        self.parts = list(parts_of(model, paths)) if parts else []
+
+
+def ties_of(model: Any, state: Mapping[str, Any]) -> dict[str, str]:
+    """Dropped alias -> keeper, as `save_pretrained` decides it."""
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+    groups: dict[int, list[str]] = {}
+    for name in state:
+        groups.setdefault(id(model.get_parameter_or_buffer(name)), []).append(name)
+    shared = [names for names in groups.values() if len(names) > 1]
+    if not shared:
+        return {}
+    kept = set(remove_tied_weights_from_state_dict(dict(state), model))
+    found: dict[str, str] = {}
+    for names in shared:
+        keepers = [name for name in names if name in kept]
+        if keepers:
+            found |= {name: keepers[0] for name in names if name not in kept}
+    return found
+
+
+def parts_of(model: Any, paths: Mapping[int, str]) -> Iterator[Part]:
+    """The topmost submodels of public classes, with the path of the config object they hold."""
+    import transformers
+
+    inside: list[str] = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        if not name or not isinstance(module, transformers.PreTrainedModel):
+            continue
+        if any(name.startswith(f"{each}.") for each in inside):
+            continue
+        known = type(module).__name__
+        if getattr(transformers, known, None) is not type(module) or known not in population():
+            continue
+        inside.append(name)
+        yield Part(name + ".", known, paths.get(id(module.config)))
+
+
+@functools.cache
+def population() -> frozenset[str]:
+    """Every class we try to learn."""
+    return frozenset(learner.tasks_of_classes())
+
+
+def nested(config: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The config objects below a config, with their dotted paths (the root is "")."""
+    from transformers import PreTrainedConfig
+
+    yield path, config
+    for key, value in list(vars(config).items()):
+        if isinstance(value, PreTrainedConfig) and depth < 5:
+            yield from nested(value, f"{path}.{key}" if path else key, depth + 1)
+
+
+def flattened(config: Any) -> dict[str, Any]:
+    """Config values by dotted path, by the names that the class reads."""
+    found: dict[str, Any] = {}
+    for path, each in nested(config):
+        before = f"{path}." if path else ""
+        for key, value in vars(each).items():
+            if not key.startswith("_") and isinstance(
+                value, (int, float, str, list, tuple, dict, type(None))
+            ):
+                found[before + key] = list(value) if isinstance(value, tuple) else value
+        found[before + "model_type"] = type(each).model_type
+        with contextlib.suppress(Exception):
+            found[before + "num_labels"] = each.num_labels
+    return found
+
+
+def built(name: str, values: Mapping[str, Any], **how: Any) -> Built:
+    """Build a class from raw config values; raises whatever the library raises."""
+    config = configured(name, values)
+    with limited():
+        return Built(name, config, **how)
+
+
+def configured(name: str, values: Mapping[str, Any]) -> Any:
+    """The config object for raw values."""
+    return config_class(name).from_dict(copy.deepcopy(dict(values)))
+
+
+@functools.cache
+def config_class(name: str) -> Any:
+    """The config class of a model class."""
+    return learner.config_class_of(name, types_of(name))
+
+
+@functools.cache
+def _types() -> dict[str, list[str]]:
+    return learner.model_types_by_class()
+
+
+def types_of(name: str) -> list[str]:
+    """Model types whose auto classes name this class."""
+    return _types().get(name, [])
+
+
+@contextlib.contextmanager
+def limited(seconds: int = SECONDS) -> Iterator[None]:
+    """Interrupt what takes too long (main thread only)."""
+    before = signal.signal(signal.SIGALRM, learner.too_slow)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def hurry() -> None:
+    """Skip what costs time and has no part in names or shapes: initial values, regex caching."""
+    import re
+
+    import torch
+    import transformers
+
+    for kind in vars(torch.nn).values():
+        if isinstance(kind, type) and "reset_parameters" in vars(kind):
+            kind.reset_parameters = lambda self: None  # type: ignore[attr-defined]
+    # The save conversions compile hundreds of patterns for every model.
+    re._MAXCACHE = 1_000_000  # type: ignore[attr-defined]
+
+
+def default_values(name: str) -> dict[str, Any]:
+    """Raw config values a class builds with: its defaults, cut down, open values filled.
+
+    Raises:
+        learner.Unbuildable: no variant builds.
+    """
+    kind = config_class(name)
+    error: Exception | None = None
+    for small, filled in ((True, False), (False, False), (True, True), (False, True)):
+        values = json.loads(learner.default_values(kind)) | copy.deepcopy(
+            learner.CLASS_SEEDS.get(name, {})
+        )
+        if small:
+            learner.shrink(values)
+        if filled:
+            learner.fill(values)
+        try:
+            built(name, values, parts=False, disk=False)
+        except Exception as reason:
+            error = reason
+            continue
+        return values
+    raise learner.Unbuildable(f"{type(error).__name__}: {str(error).splitlines()[:1]}")

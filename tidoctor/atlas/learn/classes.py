@@ -1,0 +1,436 @@
+"""Learns one class: samples, vocabulary, memory and disk form, ties, parts; then examines itself."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import ChainMap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tidoctor.atlas import learner
+from tidoctor.atlas.learn.builds import Built, default_values
+from tidoctor.atlas.learn.fit import NoFit, Patience, Vocabulary
+from tidoctor.atlas.learn.forms import Form, Inexpressible
+from tidoctor.atlas.learn.predict import Uncovered, predicted
+from tidoctor.atlas.learn.samples import Sampler, is_inert, watched
+
+SECONDS = 40.0
+RANDOM = 40
+HELD_OUT = 16
+ROUNDS = 4
+FITTING = 20.0
+
+
+class Lesson:
+    """Everything gathered about one class while it is learned."""
+
+    def __init__(self, name: str, known: Mapping[str, Any], seconds: float = SECONDS) -> None:
+        """Gather samples; raises learner.Unbuildable where the library cannot build the class."""
+        from transformers.activations import ACT2FN
+
+        self.name, self.known = name, known
+        self.sampler = Sampler(name, default_values(name), seconds)
+        self.vocabulary = Vocabulary()
+        self.hints: dict[str, list[list[str | None]]] = {}
+        self.hashed: set[str] = set()
+        self.reads: set[str] = set()
+        self.compared: dict[str, set[Any]] = {}
+        self.activations = sorted(ACT2FN)
+        self.watched = 0
+        self._watch(self.sampler.base)
+        if not self.watched:
+            self.reads = {
+                path
+                for path, value in self.sampler.first.values.items()
+                if isinstance(value, (int, float, str, list, type(None)))
+            }
+        done: set[str] = set()
+        for _ in range(3):
+            fresh = sorted(self.reads - done)
+            if not fresh:
+                break
+            done |= set(fresh)
+            before = len(self.sampler.raw)
+            self.sampler.one_by_one(fresh, self.compared, self.activations)
+            signatures: set[Any] = set()
+            for raw, sample in zip(
+                self.sampler.raw[before:], self.sampler.samples[before:], strict=True
+            ):
+                signature = frozenset(re.sub(r"\d+", "#", each) for each in sample.memory)
+                if signature not in signatures and self.watched < 40:
+                    signatures.add(signature)
+                    self._watch(raw)
+        self.sampler.at_random(RANDOM)
+        for raw in self.sampler.raw[-12:]:
+            self._watch(raw)
+
+    def _watch(self, raw: dict[str, Any]) -> None:
+        log = watched(self.name, raw)
+        if log is None:
+            return
+        self.watched += 1
+        self.reads |= log.reads
+        self.hashed |= log.hashed
+        self.vocabulary.conditions |= log.conditions
+        self.vocabulary.values |= log.values
+        for name, hint in log.hints.items():
+            rows = self.hints.setdefault(name, [])
+            if hint not in rows:
+                rows.append(hint)
+            self.vocabulary.values.update(each for each in hint if each and not each.isdigit())
+        for text, constants in log.compared.items():
+            words = constants if len(constants) < 20 else set()
+            self.compared.setdefault(text.split("[")[0], set()).update(words)
+
+    def complete_vocabulary(self) -> None:
+        """Conditions that Python lets nobody watch (`is None`), and plain fields."""
+        for path in self.reads:
+            if is_inert(path):
+                continue
+            seen = [sample.values.get(path) for sample in self.sampler.samples]
+            if any(type(each) is int for each in seen):
+                self.vocabulary.fields.add(path)
+                most = max(each for each in seen if type(each) is int)
+                if most <= 40:
+                    self.vocabulary.generic |= {f"{path} > {n}" for n in range(most)}
+            if any(each is None for each in seen):
+                self.vocabulary.generic.add(f"{path} is None")
+            if any(type(each) is bool for each in seen):
+                self.vocabulary.generic.add(path)
+            words = {each for each in seen if isinstance(each, str)}
+            if 1 < len(words) < 60:
+                self.vocabulary.generic |= {f"{path} == {each!r}" for each in sorted(words)}
+            if any(isinstance(each, list) for each in seen):
+                self.vocabulary.fields.add(f"len({path})")
+                members = {m for each in seen if isinstance(each, list) for m in each[:64]
+                           if isinstance(m, str)}
+                self.vocabulary.generic |= {f"{path}[_I1_] == {m!r}" for m in sorted(members)}
+                self.vocabulary.values.add(f"{path}[_I1_]")
+        for each in list(self.vocabulary.values):
+            if re.fullmatch(r"[\w.]+", each) and each not in self.vocabulary.fields:
+                self.vocabulary.generic.add(f"{each} > 0")
+
+    def pinned(self) -> dict[str, list[Any]]:
+        """Fields whose other values are unknown: never varied, or looked up in a table."""
+        found: dict[str, list[Any]] = {}
+        for path in self.reads:
+            if is_inert(path):
+                continue
+            values = [sample.values.get(path) for sample in self.sampler.samples]
+            if path in self.hashed and any(isinstance(each, str) for each in values):
+                found[path] = sorted({each for each in values if isinstance(each, str)})
+            elif path in self.sampler.stuck:
+                if isinstance(values[0], (bool, int, str, list, type(None))):
+                    found[path] = distinct(values)
+        # Another kind of submodel was never tried; where its class follows the config, the
+        # part says so and the pin is lifted.
+        for path in self.sampler.first.values:
+            if path.endswith(".model_type"):
+                found[path] = distinct([each.values.get(path) for each in self.sampler.samples])
+        return found
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Without repetitions."""
+    found: list[Any] = []
+    for each in values:
+        if each not in found:
+            found.append(each)
+    return found
+
+
+def learn(name: str, known: Mapping[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
+    """The facts about one class, examined on configs they were not learned from.
+
+    Args:
+        name: the class.
+        known: facts about classes learned before, which may occur as parts.
+        seconds: time for building samples.
+
+    Raises:
+        learner.Unbuildable: the library does not build it here.
+        Inexpressible: its form is not of our kind, or an examination failed to the end.
+    """
+    lesson = Lesson(name, known, seconds)
+    failure = ""
+    for attempt in range(ROUNDS):
+        lesson.complete_vocabulary()
+        Patience.seconds(FITTING)
+        facts = learned(lesson)
+        fresh = lesson.sampler.at_random(HELD_OUT, keep=False)
+        wrong = []
+        for sample in fresh:
+            failure = difference(name, facts, sample, known)
+            if failure:
+                wrong.append(sample)
+        if not wrong:
+            failure = next(
+                (bad for each in lesson.sampler.samples
+                 if (bad := difference(name, facts, each, known))), "")
+            if failure:
+                raise Inexpressible(f"own samples: {failure}")
+            facts["verified"] = {"defaults": True, "random": len(fresh),
+                                 "learned_from": len(lesson.sampler.samples)}
+            return facts
+        lesson.sampler.samples += fresh
+        lesson.sampler.deadline = max(lesson.sampler.deadline, time.monotonic() + 8)
+        lesson.sampler.at_random(RANDOM)
+    raise Inexpressible(f"held out: {failure}")
+
+
+def learned(lesson: Lesson) -> dict[str, Any]:
+    """One attempt at the facts from the samples at hand."""
+    samples = lesson.sampler.samples
+    values = [each.values for each in samples]
+    facts: dict[str, Any] = {"config": samples[0].values["model_type"]}
+    parts = shared_parts(lesson)
+    names = [own(each.memory, parts) for each in samples]
+    memory = Form(values, names, lesson.vocabulary, lesson.hints)
+    facts["memory"] = memory.layout()
+    if parts:
+        facts["memory"]["parts"] = [row for row, _ in parts]
+    ties = tied(lesson, memory, parts)
+    if ties:
+        facts["ties"] = ties
+    gone = sorted({name for each in samples for name in each.gone})
+    if gone:
+        facts["unsaved"] = gone
+    if any(set(each.disk) != set(each.memory) - each.ties.keys() - each.gone
+           or any(each.memory.get(n) != s for n, s in each.disk.items()) for each in samples):
+        try:
+            facts["disk"] = disk_form(lesson, parts)
+        except Inexpressible as reason:
+            facts["disk"] = {"uncovered": str(reason)}
+    model = learner.model_class(lesson.name)
+    facts["prefix"] = model.base_model_prefix
+    for key, attribute in (
+        ("missing_ok", "_keys_to_ignore_on_load_missing"),
+        ("unexpected_ok", "_keys_to_ignore_on_load_unexpected"),
+    ):
+        patterns = sorted(getattr(model, attribute, None) or ())
+        if patterns:
+            facts[key] = patterns
+    pinned = lesson.pinned()
+    for row, _ in parts:
+        if "auto" in row:
+            before = row["config"] + "."
+            pinned = {path: rows for path, rows in pinned.items() if not path.startswith(before)}
+    if pinned:
+        facts["pinned"] = pinned
+    most = thresholds(lesson, facts)
+    if most:
+        facts["most"] = most
+    return facts
+
+
+def thresholds(lesson: Lesson, facts: Mapping[str, Any]) -> dict[str, int]:
+    """Counts that only thresholds describe: nothing is known beyond the largest one tried."""
+    text = repr(facts)
+    found: dict[str, int] = {}
+    for path in lesson.vocabulary.fields:
+        spelled = re.findall(rf"(?<![\w.]){re.escape(path)} > \d+", text)
+        if any(f"({each})" not in lesson.vocabulary.conditions for each in spelled):
+            values = [sample.values.get(path) for sample in lesson.sampler.samples]
+            found[path] = max(each for each in values if type(each) is int)
+    return found
+
+
+def own(names: Mapping[str, Any], parts: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
+    """What does not belong to a part."""
+    places = tuple(row["at"] for row, _ in parts)
+    return {n: s for n, s in names.items() if not n.startswith(places)} if places else dict(names)
+
+
+def shared_parts(lesson: Lesson) -> list[tuple[dict[str, Any], str]]:
+    """Submodels that are learned classes and exactly what those facts say, in every sample."""
+    samples = lesson.sampler.samples
+    found: list[tuple[dict[str, Any], str]] = []
+    first = {part.at: part for part in samples[0].parts}
+    for at, part in first.items():
+        if part.config is None or any(each.isdigit() for each in at.split(".")):
+            continue
+        row = part_row(lesson, at, part.config)
+        if row is not None:
+            found.append((row, at))
+    return found
+
+
+def part_row(lesson: Lesson, at: str, config: str) -> dict[str, Any] | None:
+    """The part's row, None where it is not always exactly one learned class."""
+    kinds: set[str] = set()
+    without: set[str] | None = None
+    followed = True
+    base = learner.classes_by_type()
+    for sample in lesson.sampler.samples:
+        here = [each for each in sample.parts if each.at == at]
+        if len(here) != 1 or here[0].config != config:
+            return None
+        kind = here[0].name
+        kinds.add(kind)
+        model_type = sample.values.get(f"{config}.model_type" if config else "model_type")
+        followed = followed and base.get(str(model_type), {}).get("base") == kind
+        if kind not in lesson.known:
+            return None
+        inner = sub_values(sample.values, config)
+        try:
+            wanted = predicted(lesson.known[kind], "memory", inner, lesson.known)
+        except Uncovered:
+            return None
+        real = {n.removeprefix(at): s for n, s in sample.memory.items() if n.startswith(at)}
+        if any(wanted.get(name) != shape for name, shape in real.items()):
+            return None
+        missing = {re.sub(r"(?<=\.)\d+(?=\.)", "#", each) for each in wanted.keys() - real.keys()}
+        if any("#" in each for each in missing):
+            return None
+        without = missing if without is None else without
+        if missing != without:
+            return None
+    row: dict[str, Any] = {"at": at, "config": config}
+    if followed and config and "base" in kinds_of(kinds, base):
+        row["auto"] = "base"
+    elif len(kinds) == 1:
+        row["class"] = kinds.pop()
+    else:
+        return None
+    if without:
+        row["without"] = sorted(without)
+    return row
+
+
+def kinds_of(kinds: set[str], base: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Tasks under which the classes are filed."""
+    return {task for tasks in base.values() for task, name in tasks.items() if name in kinds}
+
+
+def sub_values(values: Mapping[str, Any], config: str) -> dict[str, Any]:
+    """The fields of a sub-config as a config of its own."""
+    if not config:
+        return dict(values)
+    before = config + "."
+    return {k.removeprefix(before): v for k, v in values.items() if k.startswith(before)}
+
+
+def tied(
+    lesson: Lesson, memory: Form, parts: list[tuple[dict[str, Any], str]]
+) -> list[list[Any]]:
+    """Rows (alias, keeper, condition) with index variables.
+
+    Raises:
+        Inexpressible: a tie that does not follow one pattern.
+    """
+    samples = lesson.sampler.samples
+    rows: dict[tuple[str, str], set[tuple[int, ...]]] = {}
+    place: dict[tuple[int, str], tuple[str, tuple[int, ...]]] = {}
+    for template in memory.templates:
+        for point, name in template.names.items():
+            place[point[0], name] = (template.name, point)
+    chains = {template.name: template.chain for template in memory.templates}
+    for at, sample in enumerate(samples):
+        for alias, keeper in sample.ties.items():
+            one, point = place.get((at, alias), (alias, (at,)))
+            other, target = place.get((at, keeper), (keeper, (at,)))
+            if "{" in other and target[1 : len(point)] != point[1 : len(target)]:
+                other = keeper
+            rows.setdefault((one, other), set()).add(point)
+    found: list[list[Any]] = []
+    for (alias, keeper), points in sorted(rows.items()):
+        chain = chains.get(alias, ())
+        fitter = memory._fitters[chain]
+        wanted = np.fromiter(
+            (each in points for each in fitter.universe.points),
+            dtype=bool,
+            count=len(fitter.universe.points),
+        )
+        try:
+            guard = fitter.condition(wanted)
+        except NoFit:
+            raise Inexpressible(f"tie of {alias}") from None
+        found.append([alias, keeper, True if guard is None else guard])
+    return found
+
+
+def disk_form(lesson: Lesson, parts: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
+    """The form of what a fresh save writes, its parts found again under their name on disk."""
+    samples = lesson.sampler.samples
+    rows: list[dict[str, Any]] = []
+    pins: dict[str, list[Any]] = {}
+    left = [dict(each.disk) for each in samples]
+    for row, _ in parts:
+        place = disk_place(lesson, row, left)
+        if place is None:
+            # The wrapper renames inside the part: spelled out for the kinds of part seen.
+            before = row["config"] + "." if row["config"] else ""
+            for path, allowed in lesson.pinned().items():
+                if path.startswith(before):
+                    pins[path] = allowed
+            continue
+        rows.append(row | {"at": place})
+        for names, sample in zip(left, samples, strict=True):
+            for name in part_on_disk(lesson, row, sample):
+                names.pop(place + name, None)
+    # A share of a tensor on disk is often half of one in memory, or one of a stack.
+    form = Form([each.values for each in samples], left, lesson.vocabulary, lesson.hints)
+    layout = form.layout()
+    if rows:
+        layout["parts"] = rows
+    if pins:
+        layout["pinned"] = pins
+    return layout
+
+
+def part_on_disk(lesson: Lesson, row: Mapping[str, Any], sample: Built) -> dict[str, Any]:
+    """What a part alone would write; raises Uncovered."""
+    kind = next(each.name for each in sample.parts if each.at == row["at"])
+    found = predicted(
+        lesson.known[kind], "disk", sub_values(sample.values, row["config"]), lesson.known
+    )
+    return {n: s for n, s in found.items() if n not in row.get("without", ())}
+
+
+def disk_place(
+    lesson: Lesson, row: Mapping[str, Any], left: list[dict[str, Any]]
+) -> str | None:
+    """The prefix on disk under which the whole part stands in every sample."""
+    places: set[str] | None = None
+    for names, sample in zip(left, lesson.sampler.samples, strict=True):
+        try:
+            wanted = part_on_disk(lesson, row, sample)
+        except Uncovered:
+            return None
+        if not wanted:
+            continue
+        longest = max(wanted, key=lambda each: (len(each), each))
+        here = {
+            place
+            for name in names
+            if name.endswith(longest)
+            and ((place := name[: -len(longest)]) == "" or place.endswith("."))
+            and all(names.get(place + each) == shape for each, shape in wanted.items())
+        }
+        places = here if places is None else places & here
+    if not places:
+        return None
+    return max(places, key=lambda each: (each == row["at"], len(each)))
+
+
+def difference(
+    name: str, facts: Mapping[str, Any], sample: Built, known: Mapping[str, Any]
+) -> str:
+    """What the facts say otherwise than the library; "" when nothing or not covered."""
+    both = ChainMap({name: dict(facts)}, known)  # type: ignore[arg-type]
+    for kind, real in (("memory", sample.memory), ("disk", sample.disk)):
+        try:
+            said = predicted(facts, kind, sample.values, both)
+        except Uncovered:
+            continue
+        if said != real:
+            lost = sorted(real.keys() - said.keys())[:2]
+            more = sorted(said.keys() - real.keys())[:2]
+            shapes = [
+                (n, said[n], real[n]) for n in said.keys() & real.keys() if said[n] != real[n]
+            ]
+            return f"{kind}: not said {lost}, said in excess {more}, shapes {shapes[:2]}"
+    return ""

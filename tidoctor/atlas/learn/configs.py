@@ -1,0 +1,371 @@
+"""Learns how config.json becomes field values: defaults, derived defaults, sub-configs, aliases.
+
+Nothing here needs a model: config objects are cheap, so every statement is checked on dozens of
+raw configs. A field whose value could not be explained is left out, and the facts that need it
+then do not apply.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import random
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tidoctor.atlas.learn.builds import flattened
+from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Universe, Vocabulary
+from tidoctor.atlas.learn.samples import alternatives, put
+
+Raw = dict[str, Any]
+NUMBER_OF_LABELS = "len(id2label) if id2label is not None else 2"
+PLAIN = (bool, int, float, str, type(None), list)
+
+
+def config_classes() -> Mapping[str, Any]:
+    """Model type -> config class."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
+
+    found = {}
+    for model_type in CONFIG_MAPPING_NAMES:
+        try:
+            found[model_type] = CONFIG_MAPPING[model_type]
+        except Exception:
+            continue
+    return found
+
+
+@functools.cache
+def kinds() -> Mapping[str, Any]:
+    """The same, computed once."""
+    return config_classes()
+
+
+class Config:
+    """One config class under examination."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self.plain = kind()
+        self.values = flattened(self.plain)
+        self.parts = {
+            key: value
+            for key, value in vars(self.plain).items()
+            if hasattr(value, "model_type") and hasattr(value, "to_dict")
+        }
+        self.random = random.Random(kind.model_type)
+        self.words, self.extras = spoken(kind)
+
+    def made(self, raw: Raw) -> dict[str, Any] | None:
+        """Fields of the config object, None where the library refuses."""
+        try:
+            return flattened(self.kind.from_dict(copy.deepcopy(raw)))
+        except Exception:
+            return None
+
+    def facts(self, wanted: Iterable[str]) -> dict[str, Any]:
+        """The row of the data file for these fields of this level."""
+        row: dict[str, Any] = {}
+        aliases = dict(self.kind.attribute_map)
+        if aliases:
+            row["aliases"] = dict(sorted(aliases.items()))
+        fields = {}
+        for name in sorted(set(wanted)):
+            if name == "num_labels":
+                fields["num_labels"] = {"default": NUMBER_OF_LABELS}
+                continue
+            fact = self.field(name)
+            if fact is not None:
+                fields[name] = fact
+        # What a derived default reads must be known as well.
+        for _ in range(4):
+            read = {
+                each
+                for fact in fields.values()
+                for each in re.findall(r"[A-Za-z_]\w*(?:\.\w+)*", json.dumps(fact))
+                if "." not in each and (each in self.values or each in self.extras)
+            }
+            for name in sorted(read - fields.keys() - {"value", "num_labels", "id2label"}):
+                fact = self.field(name)
+                if fact is not None:
+                    fields[name] = fact
+        row["fields"] = dict(sorted(fields.items()))
+        parts = {key: self.part(key, value) for key, value in sorted(self.parts.items())}
+        for key in getattr(self.kind, "sub_configs", {}) or {}:
+            if key not in parts and self.values.get(key, 0) is None:
+                optional = self.optional_part(key)
+                if optional:
+                    parts[key] = optional
+        if parts:
+            row["parts"] = parts
+        return row
+
+    # --- sub-configs ---
+
+    def part(self, key: str, value: Any) -> dict[str, Any]:
+        """Which config a key holds."""
+        row: dict[str, Any] = {"type": value.model_type}
+        for other in ("gpt2", "llama", "clip_vision_model", "vit", "whisper"):
+            if other != value.model_type:
+                made = self.made({key: {"model_type": other}})
+                if made is not None and made.get(f"{key}.model_type") == other:
+                    row["open"] = True
+                    break
+        default = difference(value)
+        if default:
+            row["default"] = default
+        lifted = self.lifted(key, value)
+        if lifted:
+            row["lifted"] = lifted
+        return row
+
+    def optional_part(self, key: str) -> dict[str, Any] | None:
+        """A sub-config that is None unless it is given."""
+        declared = self.kind.sub_configs[key]
+        name = getattr(declared, "model_type", "")
+        if name in kinds():
+            made = self.made({key: {}})
+            if made is not None and made.get(f"{key}.model_type") == name:
+                return {"type": name, "none": True}
+        return None
+
+    def lifted(self, key: str, value: Any) -> list[str]:
+        """Keys that move down into the part when a flat config gives them at the top."""
+        found = []
+        for name, number in flattened(value).items():
+            if type(number) is int and "." not in name and name not in self.values:
+                made = self.made({name: number + 64})
+                if made is not None and made.get(f"{key}.{name}") == number + 64:
+                    found.append(name)
+        return sorted(found)
+
+    # --- one field ---
+
+    def field(self, name: str) -> Any:
+        """What the field is, None where no statement holds."""
+        default = self.values.get(name)
+        if name not in self.values:
+            if name in self.extras:
+                return "None"
+            made = [self.made({name: each}) for each in (1, 2)]
+            if all(m is not None and m.get(name) == v for m, v in zip(made, (1, 2), strict=True)):
+                return {"absent": True}
+            return None
+        if not isinstance(default, PLAIN):
+            return {"default": "None", "opaque": True} if default is None else None
+        others = alternatives(name, default, set(), [])
+        given = [(each, self.made({name: each})) for each in others[:12]]
+        tried = [(each, made) for each, made in given if made is not None]
+        kept = all(made.get(name) == each for each, made in tried)
+        absent = self.absent(name)
+        if absent is None:
+            return {"default": None} if kept and tried else None
+        null = self.made({name: None})
+        row: dict[str, Any] = {"default": absent}
+        seen = {
+            other: sorted({str(each) for each in [self.values.get(other), *choices]})
+            for other, choices in self.influences(name).items()
+            if isinstance(self.values.get(other), str) and re.search(rf"\b{other}\b", absent)
+        }
+        if seen:
+            row["seen"] = seen
+        if null is not None and null.get(name) is None and default is not None:
+            row["null"] = "None"
+        elif null is not None and null.get(name) != default:
+            return None
+        if tried and not kept:
+            if all(made.get(name) == default for _, made in tried):
+                row = {"always": absent} | ({"seen": seen} if seen else {})
+            else:
+                return None
+        if not self.holds(name, row):
+            return None
+        return absent if row == {"default": absent} else row
+
+    def absent(self, name: str) -> str | None:
+        """The expression for the value of a field that the file does not give."""
+        others = self.influences(name)
+        raws: list[Raw] = [{}]
+        values = [dict.fromkeys(self.extras) | self.values]
+        if not others:
+            return literal(self.values[name])
+        seen = set()
+        for number in range(160):
+            raw: Raw = {}
+            chosen = list(others) if number < 40 else sorted(others)
+            for other in self.random.sample(chosen, self.random.randint(1, min(5, len(chosen)))):
+                put(raw, other, self.random.choice(others[other]))
+            key = json.dumps(raw, sort_keys=True, default=str)
+            if key in seen:
+                continue
+            seen.add(key)
+            made = self.made(raw)
+            if made is not None and name in made:
+                raws.append(raw)
+                values.append({each: raw.get(each) for each in self.extras} | made)
+        wanted = [each[name] for each in values]
+        inputs = [{k: v for k, v in each.items() if k != name} for each in values]
+        return explained(inputs, wanted, sorted(others))
+
+    def influences(self, name: str) -> dict[str, list[Any]]:
+        """Other fields that change this one while it is not given, with values to try."""
+        found: dict[str, list[Any]] = {}
+        for other, rows in self.effects.items():
+            if other != name and any(name in touched for _, touched in rows):
+                found[other] = [choice for choice, _ in rows]
+        return found
+
+    @functools.cached_property
+    def effects(self) -> dict[str, list[tuple[Any, frozenset[str]]]]:
+        """Key -> values it takes, each with the fields that change with it."""
+        found: dict[str, list[tuple[Any, frozenset[str]]]] = {}
+        keys = [
+            (other, alternatives(other, value, words, [])[:12])
+            for other, value in self.values.items()
+            if isinstance(value, PLAIN)
+            and not other.endswith("model_type")
+            and other not in ("id2label", "label2id", "num_labels", "transformers_version")
+            for words in [self.words if isinstance(value, (str, list, type(None))) else set()]
+        ]
+        keys += [(e, [2, 3, 4, 5, True, False]) for e in sorted(self.extras - self.values.keys())]
+        for other, choices in keys:
+            for choice in choices:
+                raw: Raw = {}
+                put(raw, other, choice)
+                made = self.made(raw)
+                if made is not None:
+                    touched = frozenset(
+                        each for each, value in self.values.items() if made.get(each) != value
+                    )
+                    found.setdefault(other, []).append((choice, touched))
+        return found
+
+    def holds(self, name: str, row: Mapping[str, Any]) -> bool:
+        """Whether a given value survives whatever else is given."""
+        if "always" in row:
+            return True
+        value = self.values[name]
+        choices = [each for each in alternatives(name, value, set(), [])[:6]]
+        paths = [
+            (other, alternatives(other, each, set(), [])[:4])
+            for other, each in self.values.items()
+            if isinstance(each, PLAIN) and other != name and "." not in other
+            and other not in ("id2label", "label2id", "num_labels", "model_type")
+        ]
+        for _ in range(40):
+            if not choices:
+                return True
+            choice = self.random.choice(choices)
+            raw: Raw = {name: choice}
+            for other, options in self.random.sample(paths, min(4, len(paths))):
+                if options:
+                    raw[other] = self.random.choice(options)
+            made = self.made(raw)
+            if made is not None and made.get(name) != choice:
+                return False
+        return True
+
+
+def spoken(kind: Any) -> tuple[set[str], set[str]]:
+    """Short strings in a config class's source, and the keys it takes beside its fields.
+
+    They are only values and keys to try: what they do is observed on real config objects.
+    """
+    import inspect
+
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        return set(), set()
+    extras = set(re.findall(r"kwargs\.(?:pop|get)\(\s*[\"'](\w+)", source))
+    words = set(re.findall(r"[\"']([a-z][\w-]{2,30})[\"']", source)) - extras
+    return words, extras
+
+
+def literal(value: Any) -> str | None:
+    """A value as an expression."""
+    text = repr(value)
+    return text if len(text) < 20_000 and "<" not in text[:1] else None
+
+
+def explained(
+    inputs: list[dict[str, Any]], wanted: list[Any], others: list[str]
+) -> str | None:
+    """An expression for a derived default over the other fields."""
+    vocabulary = Vocabulary()
+    for other in others:
+        vocabulary.fields.add(other)
+        seen = [each.get(other) for each in inputs]
+        if any(each is None for each in seen):
+            vocabulary.generic.add(f"{other} is None")
+        if any(isinstance(each, bool) for each in seen):
+            vocabulary.generic.add(other)
+        vocabulary.generic |= {f"{other} == {e!r}" for e in seen if isinstance(e, str)}
+        if any(isinstance(each, list) for each in seen):
+            vocabulary.fields.add(f"len({other})")
+            vocabulary.values |= {f"{other}[-1]", f"sum({other})", f"{other}[0]"}
+    if all(isinstance(each, list) for each in wanted):
+        return explained_list(inputs, wanted, others, vocabulary)
+    universe = Universe(inputs, [(at,) for at in range(len(inputs))])
+    try:
+        text = Fitter(universe, vocabulary).value(list(range(len(inputs))), wanted)
+    except NoFit:
+        return None
+    return text if len(text) < 300 else None
+
+
+def explained_list(
+    inputs: list[dict[str, Any]],
+    wanted: list[list[Any]],
+    others: list[str],
+    vocabulary: Vocabulary,
+) -> str | None:
+    """The same for a list, member by member."""
+    for other in others:
+        vocabulary.values.add(f"{other}[_I1_]")
+        if any(type(each.get(other)) is int for each in inputs):
+            for shift in ("", " + 1", " - 1"):
+                vocabulary.generic.add(f"(_I1_{shift}) % {other} == 0")
+            vocabulary.generic |= {f"_I1_ < {other}", f"_I1_ == {other} - 1"}
+            vocabulary.generic |= {f"_I1_ < {one} - {other}" for one in others}
+            vocabulary.generic |= {f"{other} % 2 == 0"}
+        if any(isinstance(each.get(other), list) for each in inputs):
+            vocabulary.generic.add(f"_I1_ in {other}")
+        if any(each.get(other) is None for each in inputs):
+            for number in range(1, 9):
+                known = f"({other} if {other} is not None else {number})"
+                vocabulary.generic |= {f"(_I1_ + {s}) % {known} == 0" for s in (0, 1)}
+    for modulus in range(2, 9):
+        vocabulary.generic |= {f"(_I1_ + {s}) % {modulus} == 0" for s in range(modulus)}
+    universe = Universe(inputs, [(at,) for at in range(len(inputs))])
+    try:
+        count = Fitter(universe, vocabulary).value(
+            list(range(len(inputs))), [len(each) for each in wanted]
+        )
+        points = [(at, n) for at, each in enumerate(wanted) for n in range(len(each))]
+        inner = Universe(inputs, points)
+        members = [wanted[at][n] for at, n in points]
+        member = Fitter(inner, vocabulary).value(list(range(len(points))), members)
+    except NoFit:
+        return None
+    text = f"[{member} for i in range({count})]"
+    check = universe.evaluate(text)
+    good = all(found is not WRONG and found == each for found, each in zip(check, wanted, strict=True))
+    return text if good and len(text) < 400 else None
+
+
+def difference(value: Any) -> dict[str, Any]:
+    """What a default sub-config says otherwise than its class's defaults."""
+    try:
+        plain = type(value)().to_dict()
+    except Exception:
+        plain = {}
+    found = {}
+    for key, each in value.to_dict().items():
+        if key in ("transformers_version", "model_type") or key.startswith("_"):
+            continue
+        if plain.get(key, WRONG) != each and isinstance(each, (*PLAIN, dict)):
+            found[key] = each
+    return json.loads(json.dumps(found, default=str)) if found else {}

@@ -1,0 +1,457 @@
+"""Finds the expression behind observed values.
+
+A `Universe` holds the points at which something was observed: a sample (its config values) and
+the positions in lists of layers. An expression fits when it gives the observed value at every
+point. Simple expressions are tried before composed ones, and what the constructor itself spelled
+before what merely happens to agree. Expressions are Python source over dotted field names; they
+come from the library's own arithmetic, so they are evaluated with `eval`, here and only here.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import itertools
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+VARIABLES = ("i", "j", "k", "l")
+_FUNCTIONS = {
+    "__builtins__": {},
+    "len": len,
+    "int": int,
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "round": round,
+    "max": max,
+    "min": min,
+    "sum": sum,
+    "abs": abs,
+    "sqrt": math.sqrt,
+    "log2": math.log2,
+    "prod": math.prod,
+    "bool": bool,
+    "str": str,
+    "range": range,
+}
+_INDEX = re.compile(r"_I\d+_")
+
+
+class NoFit(Exception):
+    """Nothing in the vocabulary explains the observations."""
+
+
+class _Wrong:
+    """The value of an expression that cannot be evaluated at a point."""
+
+
+WRONG = _Wrong()
+
+
+class Patience:
+    """How long fitting may go on: some classes have no form of our kind, however long we look."""
+
+    until = float("inf")
+
+    @classmethod
+    def seconds(cls, number: float) -> None:
+        """Start the clock."""
+        cls.until = time.monotonic() + number
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise NoFit when the time is up."""
+        if time.monotonic() > cls.until:
+            raise NoFit("out of time")
+
+
+class _Dots(ast.NodeTransformer):
+    """`a.b.c` as one name."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return ast.copy_location(ast.Name(id=ast.unparse(node), ctx=ast.Load()), node)
+
+
+@functools.lru_cache(maxsize=200_000)
+def compiled(text: str) -> Any:
+    """The code object of an expression; None where it is no expression."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, RecursionError, MemoryError):
+        return None
+    return compile(ast.fix_missing_locations(_Dots().visit(tree)), "<fact>", "eval")
+
+
+@functools.lru_cache(maxsize=200_000)
+def tidy(text: str) -> str | None:
+    """The expression with no more parentheses than needed."""
+    try:
+        return ast.unparse(ast.parse(text, mode="eval"))
+    except (SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+@functools.lru_cache(maxsize=200_000)
+def cost(text: str) -> int:
+    """How complicated an expression is: its nodes."""
+    try:
+        return sum(1 for _ in ast.walk(ast.parse(text, mode="eval")))
+    except (SyntaxError, RecursionError, MemoryError):
+        return 10_000
+
+
+def variants(text: str, variables: int, literals: Sequence[int] = ()) -> list[str]:
+    """The expression with its loop variables replaced by index variables or positions."""
+    symbols = sorted(set(_INDEX.findall(text)))
+    if not symbols:
+        return [text]
+    choices: list[str] = [*VARIABLES[:variables], *(str(each) for each in literals)]
+    if len(symbols) > 3 or not choices:
+        return []
+    found = []
+    for chosen in itertools.product(choices, repeat=len(symbols)):
+        mapping = dict(zip(symbols, chosen, strict=True))
+        found.append(_INDEX.sub(lambda match, m=mapping: m[match[0]], text))
+    return found
+
+
+class Universe:
+    """Points (sample, positions) and the values of expressions at them."""
+
+    def __init__(self, values: Sequence[Mapping[str, Any]], points: Sequence[tuple[int, ...]]):
+        """Points are tuples: index of the sample in `values`, then the positions."""
+        self.values = values
+        self.points = list(points)
+        self.variables = len(points[0]) - 1 if points else 0
+        self.where = {point: at for at, point in enumerate(self.points)}
+        self._known: dict[str, list[Any]] = {}
+
+    def evaluate(self, text: str) -> list[Any]:
+        """The expression's value at every point."""
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = [self._at(text, point) for point in self.points]
+        return known
+
+    def truth(self, text: str) -> np.ndarray[Any, Any] | None:
+        """Truth at every point, None where it cannot be evaluated at some point."""
+        found = self.evaluate(text)
+        if any(each is WRONG for each in found):
+            return None
+        return np.fromiter((bool(each) for each in found), dtype=bool, count=len(found))
+
+    def _at(self, text: str, point: tuple[int, ...]) -> Any:
+        code = compiled(text)
+        if code is None:
+            return WRONG
+        scope = dict(zip(VARIABLES, point[1:], strict=False))
+        try:
+            if " for " in text:  # the inside of a comprehension sees globals only
+                return eval(code, _FUNCTIONS | dict(self.values[point[0]]) | scope)
+            return eval(code, _FUNCTIONS, _Scope(self.values[point[0]], scope))
+        except Exception:
+            return WRONG
+
+    def first_fit(self, text: str, at: Sequence[int], wanted: Sequence[Any]) -> bool:
+        """Whether an expression gives the wanted values at some of the points."""
+        known = self._known.get(text)
+        if known is None:
+            # Most candidates fail at once: look at a few points before evaluating all.
+            for place, value in zip(at[:4], wanted[:4], strict=False):
+                if not same(self._at(text, self.points[place]), value):
+                    return False
+            known = self.evaluate(text)
+        return all(same(known[place], value) for place, value in zip(at, wanted, strict=True))
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Equal and of one kind (True is not 1)."""
+    return type(found) is type(wanted) and bool(found == wanted)
+
+
+class _Scope(dict):  # type: ignore[type-arg]
+    def __init__(self, values: Mapping[str, Any], indexes: Mapping[str, int]) -> None:
+        self.fields, self.indexes = values, indexes
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.indexes:
+            return self.indexes[name]
+        return self.fields[name]
+
+
+class Vocabulary:
+    """What an expression may be made of.
+
+    Attributes:
+        values: candidate expressions, the class's own.
+        conditions: candidate conditions, the class's own.
+        fields: plain int fields, for composed candidates.
+        generic: conditions made up from fields.
+    """
+
+    def __init__(self) -> None:
+        self.values: set[str] = set()
+        self.conditions: set[str] = set()
+        self.fields: set[str] = set()
+        self.generic: set[str] = set()
+
+
+class Fitter:
+    """Fits expressions over one universe with one vocabulary."""
+
+    def __init__(
+        self, universe: Universe, vocabulary: Vocabulary, literals: Sequence[int] = ()
+    ) -> None:
+        self.universe, self.vocabulary = universe, vocabulary
+        self.literals = tuple(literals)[:3]
+        self._memo: dict[Any, str] = {}
+        self._literals_known: list[tuple[str, np.ndarray[Any, Any]]] | None = None
+
+    # --- conditions ---
+
+    def conditions(self) -> list[tuple[str, np.ndarray[Any, Any]]]:
+        """Conditions that are true at some points and false at others, simplest first."""
+        if self._literals_known is not None:
+            return self._literals_known
+        found: dict[bytes, tuple[tuple[int, int], str, np.ndarray[Any, Any]]] = {}
+        own = {(0, each) for each in self.vocabulary.conditions}
+        made = {(1, each) for each in self.vocabulary.generic}
+        for variable in VARIABLES[: self.universe.variables]:
+            made |= {(2, f"{variable} == {n}") for n in range(4)}
+            made |= {(2, f"{variable} % 2 == 0")}
+        for rank, text in own | made:
+            for variant in variants(text, self.universe.variables, self.literals):
+                clean = tidy(variant)
+                if clean is None:
+                    continue
+                truth = self.universe.truth(clean)
+                if truth is None or truth.all() or not truth.any():
+                    continue
+                score = (rank, cost(clean))
+                for each, words in ((truth, clean), (~truth, f"not ({clean})")):
+                    key = each.tobytes()
+                    if key not in found or (score, words) < found[key][:2]:
+                        found[key] = (score, words, each)
+        ordered = sorted(found.values(), key=lambda row: (row[0], len(row[1]), row[1]))
+        self._literals_known = [(words, truth) for _, words, truth in ordered]
+        return self._literals_known
+
+    def condition(self, wanted: np.ndarray[Any, Any]) -> str | None:
+        """The condition that is true exactly at the wanted points; None for always.
+
+        Raises:
+            NoFit: there is none in reach.
+        """
+        if wanted.all():
+            return None
+        key = ("condition", wanted.tobytes())
+        if key not in self._memo:
+            self._memo[key] = self._condition(wanted)
+        return self._memo[key]
+
+    def _condition(self, wanted: np.ndarray[Any, Any]) -> str:
+        literals = self.conditions()
+        for words, truth in literals:
+            if (truth == wanted).all():
+                return str(tidy(words))
+        above = [(w, t) for w, t in literals if not (wanted & ~t).any()]
+        for (one, a), (two, b) in itertools.combinations(above[:150], 2):
+            if ((a & b) == wanted).all():
+                return str(tidy(f"({one}) and ({two})"))
+        below = [(w, t) for w, t in literals if not (t & ~wanted).any()]
+        for (one, a), (two, b) in itertools.combinations(below[:150], 2):
+            if ((a | b) == wanted).all():
+                return str(tidy(f"({one}) or ({two})"))
+        together = _cover(above, wanted)
+        if together is not None:
+            return str(tidy(" and ".join(f"({each})" for each in together)))
+        apart = _cover([(w, ~t) for w, t in below], ~wanted)
+        if apart is not None:
+            return str(tidy(" or ".join(f"({each})" for each in apart)))
+        return str(tidy(self._listed(wanted, literals)))
+
+    def _listed(
+        self, wanted: np.ndarray[Any, Any], literals: list[tuple[str, np.ndarray[Any, Any]]]
+    ) -> str:
+        """A decision list: `False if a else True if b else ...`."""
+        left = np.ones_like(wanted)
+        steps: list[tuple[str, bool]] = []
+        pairs = literals[:60]
+        while len(steps) < 6:
+            Patience.check()
+            inside = wanted[left]
+            if inside.all() or not inside.any():
+                text = str(bool(inside.all()))
+                for words, answer in reversed(steps):
+                    if text == "True":
+                        text = f"not ({words})" if not answer else "True"
+                    elif text == "False":
+                        text = f"({words})" if answer else "False"
+                    elif answer:
+                        text = f"({words}) or ({text})"
+                    else:
+                        text = f"not ({words}) and ({text})"
+                return text
+            best: tuple[int, int, str, Any, bool] | None = None
+            for rank, (words, truth) in enumerate(literals):
+                here = truth & left
+                covered = int(here.sum())
+                if covered and covered < int(left.sum()):
+                    answers = wanted[here]
+                    if answers.all() or not answers.any():
+                        row = (-covered, rank, words, here, bool(answers.all()))
+                        if best is None or row[:2] < best[:2]:
+                            best = row
+            if best is None:
+                for (one, a), (two, b) in itertools.combinations(pairs, 2):
+                    here = a & b & left
+                    covered = int(here.sum())
+                    if covered > 2:
+                        answers = wanted[here]
+                        if answers.all() or not answers.any():
+                            words = f"({one}) and ({two})"
+                            row = (-covered, 0, words, here, bool(answers.all()))
+                            if best is None or row[:2] < best[:2]:
+                                best = row
+            if best is None:
+                break
+            steps.append((best[2], best[4]))
+            left = left & ~best[3]
+        raise NoFit("no condition in reach")
+
+    # --- values ---
+
+    def value(self, at: Sequence[int], wanted: Sequence[Any], hints: Iterable[str] = ()) -> str:
+        """The expression with the wanted values at these points (places in the universe).
+
+        Raises:
+            NoFit: there is none in reach.
+        """
+        key = ("value", tuple(at), tuple(map(repr, wanted)))
+        if key not in self._memo:
+            self._memo[key] = self._value(list(at), list(wanted), list(hints), 4)
+        return self._memo[key]
+
+    def _value(self, at: list[int], wanted: list[Any], hints: list[str], depth: int) -> str:
+        Patience.check()
+        found = self._simple(at, wanted, hints) or self._composed(at, wanted)
+        if found is not None:
+            return found
+        if depth == 0:
+            raise NoFit("no expression in reach")
+        sides: list[tuple[int, str, list[int], list[int], str]] = []
+        tried = 0
+        for words, truth in self.conditions():
+            yes = [place for place, each in enumerate(at) if truth[each]]
+            if not yes or len(yes) == len(at):
+                continue
+            Patience.check()
+            tried += 1
+            if tried > 400:
+                break
+            chosen = self._simple([at[p] for p in yes], [wanted[p] for p in yes], hints)
+            if chosen is None:
+                continue
+            no = [place for place, each in enumerate(at) if not truth[each]]
+            other = self._simple([at[p] for p in no], [wanted[p] for p in no], hints)
+            if other is not None:
+                return str(tidy(f"({chosen}) if ({words}) else ({other})"))
+            sides.append((-len(yes), words, yes, no, chosen))
+        sides.sort(key=lambda row: row[0])
+        for _, words, _, no, chosen in sides[:3]:
+            try:
+                rest = self._value([at[p] for p in no], [wanted[p] for p in no], hints, depth - 1)
+            except NoFit:
+                continue
+            return str(tidy(f"({chosen}) if ({words}) else ({rest})"))
+        raise NoFit("no expression in reach")
+
+    def _simple(self, at: list[int], wanted: list[Any], hints: list[str]) -> str | None:
+        for group in (hints, None, self._ordered(), self._shifted(hints)):
+            if group is None:
+                if all(same(each, wanted[0]) for each in wanted):
+                    return repr(wanted[0])
+                continue
+            for text in sorted(set(group), key=lambda each: (cost(each), each)):
+                for variant in variants(text, self.universe.variables, self.literals):
+                    clean = tidy(variant)
+                    if clean is not None and self.universe.first_fit(clean, at, wanted):
+                        return clean
+        return None
+
+    @functools.cached_property
+    def _sorted_values(self) -> list[str]:
+        return sorted(
+            {*self.vocabulary.values, *self.vocabulary.fields}, key=lambda e: (cost(e), e)
+        )
+
+    def _shifted(self, hints: list[str]) -> list[str]:
+        """What a loop carried over from its previous turn, or looked ahead for."""
+        found = []
+        for text in {*hints, *self.vocabulary.values}:
+            if _INDEX.search(text):
+                for shift in ("- 1", "+ 1"):
+                    found.append(_INDEX.sub(lambda match, s=shift: f"({match[0]} {s})", text))
+        return found
+
+    def _ordered(self) -> list[str]:
+        return self._sorted_values
+
+    def _composed(self, at: list[int], wanted: list[Any]) -> str | None:
+        """Two known expressions, or one and a small number, put together."""
+        if not all(type(each) is int for each in wanted) or len(set(wanted)) < 2:
+            return None
+        target = np.array(wanted, dtype=np.float64)
+        atoms: list[tuple[str, np.ndarray[Any, Any]]] = []
+        seen: set[bytes] = set()
+        for text in self._sorted_values:
+            for variant in variants(text, self.universe.variables, self.literals):
+                known = self.universe.evaluate(variant)
+                row = [known[place] for place in at]
+                if not all(type(each) is int and abs(each) < 2**50 for each in row):
+                    continue
+                vector = np.array(row, dtype=np.float64)
+                if vector.tobytes() not in seen and len(atoms) < 120:
+                    seen.add(vector.tobytes())
+                    atoms.append((variant, vector))
+        with np.errstate(all="ignore"):
+            for text, vector in atoms:
+                for number in (1, 2, 3, 4, 5, 6, 8, 16):
+                    for sign, result in (
+                        ("*", vector * number),
+                        ("//", np.floor_divide(vector, number)),
+                        ("+", vector + number),
+                        ("-", vector - number),
+                    ):
+                        if (result == target).all():
+                            return tidy(f"({text}) {sign} {number}")
+            for (one, a), (two, b) in itertools.permutations(atoms, 2):
+                for sign, result in (("*", a * b), ("+", a + b), ("-", a - b)):
+                    if result[0] == target[0] and (result == target).all():
+                        return tidy(f"({one}) {sign} ({two})")
+                if b.all() and a[0] // b[0] == target[0] and (a // b == target).all():
+                    return tidy(f"({one}) // ({two})")
+        return None
+
+
+def _cover(
+    literals: list[tuple[str, np.ndarray[Any, Any]]], wanted: np.ndarray[Any, Any]
+) -> list[str] | None:
+    """Few conditions, each true wherever wanted, that together are true nowhere else."""
+    left = ~wanted
+    chosen: list[str] = []
+    while left.any():
+        if len(chosen) == 5:
+            return None
+        gains = [int((left & ~truth).sum()) for _, truth in literals]
+        if not gains or max(gains) == 0:
+            return None
+        best = gains.index(max(gains))
+        chosen.append(literals[best][0])
+        left = left & literals[best][1]
+    return chosen

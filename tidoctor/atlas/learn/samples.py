@@ -1,0 +1,257 @@
+"""Configs worth building: one field changed at a time, then many at random.
+
+A class is learned from what happens when its config changes, so the changes must cover every
+field that its constructor reads. A field that could not be varied is reported as pinned: the
+facts then hold for its tried values only.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tidoctor.atlas.learn.builds import Built, built, configured
+
+Values = dict[str, Any]
+
+# Read by every constructor, never seen in a shape; trying them would only cost time.
+INERT = frozenset(
+    "is_encoder_decoder rope_parameters _attn_implementation dtype torch_dtype architectures "
+    "transformers_version return_dict output_attentions output_hidden_states chunk_size_feed_forward "
+    "problem_type id2label label2id initializer_range initializer_factor layer_norm_eps rms_norm_eps "
+    "model_type bos_token_id eos_token_id layerdrop norm_eps decoder_start_token_id".split()
+)
+INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon", "_loss_coef")
+
+
+def is_inert(path: str) -> bool:
+    """Whether a field is known to have no part in names or shapes."""
+    key = path.rsplit(".", 1)[-1]
+    return key in INERT or key.endswith(INERT_ENDINGS)
+
+
+def get(values: Values, path: str) -> Any:
+    """The value at a dotted path; KeyError when it is not there."""
+    here: Any = values
+    for key in path.split("."):
+        here = here[key]
+    return here
+
+
+def put(values: Values, path: str, value: Any) -> None:
+    """Set the value at a dotted path of nested dicts."""
+    *way, last = path.split(".")
+    here = values
+    for key in way:
+        here = here.setdefault(key, {})
+        if not isinstance(here, dict):
+            raise KeyError(path)
+    here[last] = value
+
+
+def alternatives(path: str, value: Any, compared: set[Any], activations: list[str]) -> list[Any]:
+    """Other values to try for a field, likely ones first."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        if value <= 16:
+            near = [value + 1, value + 2, value - 1, 2 * value, 1, 3, 0, 4, 8]
+        else:
+            near = [2 * value, 3 * value, value // 2, value + value // 2, value // 4, value + 1]
+        near += [each for each in compared if type(each) is int and each >= 0]
+        near += [each + 1 for each in compared if type(each) is int and each >= 0]
+        return distinct(near, value)
+    if isinstance(value, float):
+        return distinct([2 * value, value / 2, 0.0, 1.0, 0.5], value)
+    if isinstance(value, str):
+        if value in activations:
+            return distinct(["relu", "silu", "gelu_new", *activations], value)
+        return distinct([each for each in compared if isinstance(each, str)], value)
+    if value is None:
+        words = [each for each in compared if each is not None]
+        return [2, 4, 64, True, 1, 16, *words]
+    if isinstance(value, list) and value and all(isinstance(each, int) for each in value):
+        first = [2 * value[0], *value[1:]]
+        last = [*value[:-1], value[-1] + 1]
+        double = [2 * each for each in value]
+        return distinct([double, first, last, [*value[:-1], 2 * value[-1]], value[::-1]], value)
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        words = sorted({*value, *(each for each in compared if isinstance(each, str))})
+        turned = [[word, *value[1:]] for word in words]
+        turned += [[*value[:-1], word] for word in words]
+        turned += [[word] * len(value) for word in words] + [value[::-1]]
+        return distinct(turned, value)
+    if isinstance(value, list) and not value:
+        return [[0], [1], [0, 2]]
+    return []
+
+
+def distinct(items: list[Any], unlike: Any) -> list[Any]:
+    """Without repetitions and without the given value."""
+    found: list[Any] = []
+    for each in items:
+        if each != unlike and each not in found:
+            found.append(each)
+    return found
+
+
+def changed(values: Values, path: str, value: Any) -> Values:
+    """A copy with one field changed, and with it the lists that run along a count."""
+    made = copy.deepcopy(values)
+    before = get(made, path)
+    put(made, path, value)
+    if type(before) is int and type(value) is int and 1 < before <= 64 and 0 < value <= 64:
+        where = path.rpartition(".")[0]
+        beside = get(made, where) if where else made
+        for key, along in beside.items():
+            if isinstance(along, list) and len(along) == before and key != path:
+                beside[key] = [along[at % before] for at in range(value)]
+    if isinstance(before, list) and isinstance(value, list) and len(before) != len(value):
+        where = path.rpartition(".")[0]
+        beside = get(made, where) if where else made
+        for key, along in beside.items():
+            if isinstance(along, list) and len(along) == len(before) and value:
+                beside[key] = [along[at % len(before)] for at in range(len(value))]
+    return made
+
+
+class Sampler:
+    """Makes and builds configs for one class.
+
+    Attributes:
+        base: the config everything starts from.
+        samples: what was built so far, the base first.
+        choices: field -> values with which a build succeeded.
+        stuck: fields that no tried value could change.
+    """
+
+    def __init__(self, name: str, base: Values, seconds: float, seed: int = 0) -> None:
+        self.name, self.base = name, base
+        self.random = random.Random(f"{name}{seed}")
+        self.deadline = time.monotonic() + seconds
+        self.first = built(name, base)
+        self.samples: list[Built] = [self.first]
+        self.raw: list[Values] = [base]
+        self.choices: dict[str, list[Any]] = {}
+        self.stuck: set[str] = set()
+        self._seen = {json.dumps(base, sort_keys=True, default=str)}
+
+    def late(self) -> bool:
+        """Whether the time for this class is used up."""
+        return time.monotonic() > self.deadline
+
+    def try_one(self, values: Values, keep: bool = True) -> Built | None:
+        """Build, None where it cannot be; kept as a sample."""
+        key = json.dumps(values, sort_keys=True, default=str)
+        if key in self._seen:
+            return None
+        self._seen.add(key)
+        try:
+            sample = built(self.name, values)
+        except Exception:
+            return None
+        if keep:
+            self.samples.append(sample)
+            self.raw.append(values)
+        return sample
+
+    def one_by_one(
+        self, reads: Iterator[str] | list[str], compared: dict[str, set[Any]], activations: list[str]
+    ) -> None:
+        """Change each field alone, with up to three values each (all, for names in a table)."""
+        for path in reads:
+            if path in self.choices or is_inert(path):
+                continue
+            try:
+                value = get(self.base, path)
+            except (KeyError, TypeError):
+                try:
+                    value = self.first.values[path]
+                    put(copy.deepcopy(self.base), path, value)
+                except KeyError:
+                    self.stuck.add(path)
+                    continue
+            others = alternatives(path, value, compared.get(path, set()), activations)
+            if not others:
+                continue
+            wanted = 40 if isinstance(value, str) else 4
+            worked: list[Any] = []
+            for other in others:
+                if len(worked) >= wanted or self.late():
+                    break
+                try:
+                    values = changed(self.base, path, other)
+                except (KeyError, TypeError, AttributeError):
+                    values = copy.deepcopy(self.base)
+                    put(values, path, other)
+                sample = self.try_one(values)
+                if sample is not None and sample.values.get(path) == other:
+                    worked.append(other)
+            if worked:
+                self.choices[path] = worked
+            else:
+                self.stuck.add(path)
+        self._lengths()
+
+    def _lengths(self) -> None:
+        """Lists of one length are made shorter and longer together."""
+        for path in [each for each in self.choices if isinstance(self._now(each), list)]:
+            value = self._now(path)
+            for other in (value[:-1], [*value, value[-1]] if value else None):
+                if other:
+                    self.try_one(changed(self.base, path, other))
+
+    def _now(self, path: str) -> Any:
+        try:
+            return get(self.base, path)
+        except (KeyError, TypeError):
+            return self.first.values.get(path)
+
+    def shuffled(self, most: int = 7) -> Values:
+        """A config with several fields changed at random."""
+        values = copy.deepcopy(self.base)
+        paths = sorted(self.choices)
+        if not paths:
+            return values
+        for path in self.random.sample(paths, min(len(paths), self.random.randint(1, most))):
+            other = self.random.choice(self.choices[path])
+            if type(other) is int and other > 16 and self.random.random() < 0.5:
+                other *= self.random.choice((2, 3, 5))
+            try:
+                values = changed(values, path, other)
+            except (KeyError, TypeError, AttributeError):
+                put(values, path, other)
+        return values
+
+    def at_random(self, count: int, keep: bool = True) -> list[Built]:
+        """So many builds of shuffled configs (fewer when the time is up or few build)."""
+        found: list[Built] = []
+        for _ in range(4 * count):
+            if len(found) >= count or self.late():
+                break
+            sample = self.try_one(self.shuffled(), keep)
+            if sample is not None:
+                found.append(sample)
+        return found
+
+
+def watched(name: str, values: Values, builder: Callable[..., Any] | None = None) -> Any:
+    """The log of one watched construction, None when the class does not bear being watched."""
+    import torch
+
+    from tidoctor.atlas import learner
+    from tidoctor.atlas.learn import trace
+    from tidoctor.atlas.learn.builds import limited
+
+    try:
+        config = configured(name, values)
+        with limited(20), trace.watching(config) as log, torch.device("meta"):
+            model = learner.model_class(name)(config)
+    except Exception:
+        return None
+    trace.gather_hints(log, model)
+    return log

@@ -1,0 +1,122 @@
+"""Puts what was learned into the data files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tidoctor.atlas import learner
+
+DATA = Path(__file__).parent.parent / "layouts"
+_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_WORDS = frozenset(
+    "i j k l and or not in is None True False if else for len int ceil floor round max min sum "
+    "abs sqrt log2 bool str range prod value".split()
+)
+
+
+def folder_of(thing: Any) -> str:
+    """The model folder of a class of transformers: `llama`."""
+    parts = str(thing.__module__).split(".")
+    return parts[2] if parts[:2] == ["transformers", "models"] and len(parts) > 2 else "generic"
+
+
+def expressions(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Every expression of a class's facts, and every field it is pinned by."""
+    for key in ("memory", "disk"):
+        layout = facts.get(key, {})
+        yield from layout.get("counts", {}).values()
+        yield from layout.get("pinned", ())
+        for row in layout.get("tensors", {}).values():
+            several = row and isinstance(row, list) and isinstance(row[0], dict)
+            for each in row if several else [row]:
+                if isinstance(each, dict):
+                    yield each.get("if", "None")
+                    yield from each["shape"]
+                else:
+                    yield from each
+    for _, _, guard in facts.get("ties", ()):
+        if isinstance(guard, str):
+            yield guard
+    yield from facts.get("pinned", ())
+    yield from facts.get("most", ())
+
+
+def names_in(text: str) -> set[str]:
+    """The fields an expression reads, dotted."""
+    bare = re.sub(r"'(?:[^'\\]|\\.)*'", "''", text)
+    return {each for each in _NAME.findall(bare) if each not in _WORDS}
+
+
+def wanted_fields(
+    learned: Mapping[str, Mapping[str, Any]], config_of: Any
+) -> dict[str, set[str]]:
+    """Model type -> fields that some class reads."""
+    found: dict[str, set[str]] = {}
+    for facts in learned.values():
+        found.setdefault(facts["config"], set())
+        for text in expressions(facts):
+            for name in names_in(text):
+                model_type = facts["config"]
+                *way, last = name.split(".")
+                for step in way:
+                    part = config_of(model_type).parts.get(step)
+                    model_type = getattr(part, "model_type", "") if part is not None else ""
+                    if not model_type:
+                        break
+                if model_type and last != "model_type":
+                    found.setdefault(model_type, set()).add(last)
+    return found
+
+
+def write(
+    learned: Mapping[str, dict[str, Any]],
+    absent: Mapping[str, str],
+    configs: Mapping[str, dict[str, Any]],
+    kinds: Mapping[str, Any],
+) -> None:
+    """Write one file per model folder, and the index."""
+    import transformers
+
+    DATA.mkdir(exist_ok=True)
+    for old in DATA.glob("*.json"):
+        old.unlink()
+    files: dict[str, dict[str, Any]] = {}
+    classes: dict[str, str] = {}
+    types: dict[str, str] = {}
+    for name, facts in sorted(learned.items()):
+        folder = folder_of(learner.model_class(name))
+        classes[name] = folder
+        files.setdefault(folder, {}).setdefault("classes", {})[name] = facts
+    for model_type, row in sorted(configs.items()):
+        folder = folder_of(kinds[model_type])
+        types[model_type] = folder
+        files.setdefault(folder, {}).setdefault("configs", {})[model_type] = row
+    for folder, content in sorted(files.items()):
+        (DATA / f"{folder}.json").write_text(spread(content), encoding="ascii")
+    index = {
+        "learned_from": {"transformers": transformers.__version__},
+        "classes": classes,
+        "configs": types,
+        "absent": dict(sorted(absent.items())),
+    }
+    (DATA / "index.json").write_text(spread(index, 2), encoding="ascii")
+
+
+def spread(value: Any, depth: int = 5, indent: str = "") -> str:
+    """JSON with one line per tensor, field or class, so that differences can be read."""
+    if depth and isinstance(value, dict) and value and len(packed(value)) > 60:
+        inner = indent + " "
+        rows = [f"{inner}{packed(key)}: {spread(each, depth - 1, inner)}" for key, each in value.items()]
+        text = "{\n" + ",\n".join(rows) + "\n" + indent + "}"
+    else:
+        text = packed(value)
+    return text + ("\n" if not indent else "")
+
+
+def packed(value: Any) -> str:
+    """JSON on one line."""
+    return json.dumps(value, separators=(",", ":"))
