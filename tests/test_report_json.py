@@ -32,7 +32,8 @@ def test_the_schemas_are_sound_and_complete() -> None:
     for schema in SCHEMAS.values():
         Draft202012Validator.check_schema(schema)
     assert sorted(SCHEMAS) == [
-        f"tidoctor.{kind}/1" for kind in ("diagnosis", "error", "inspection", "plan", "rules")
+        f"tidoctor.{kind}/1"
+        for kind in ("diagnosis", "error", "expectation", "inspection", "plan", "rules")
     ]
 
 

@@ -16,12 +16,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tidoctor.atlas.expectation import Expectation
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule
 
-__all__ = ["__version__", "diagnose", "explain", "open", "repair", "tie", "untie"]
+__all__ = ["__version__", "diagnose", "expect", "explain", "open", "repair", "tie", "untie"]
 
 
 def open(source: str | Path) -> Checkpoint:
@@ -125,6 +126,18 @@ def tie(
     from tidoctor import retie
 
     return retie.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+
+
+def expect(source: str | Path, *, as_: str | None = None) -> Expectation:
+    """The tensors, with their shapes, that a config and class should have.
+
+    `source` is a checkpoint, a folder with a config.json or that file; `as_` a class or task,
+    without which the class in config.json counts. Raises Unreadable, Usage, or NotCovered (of
+    `tidoctor.atlas.expectation`) where the tensors are not known for sure.
+    """
+    from tidoctor import expecting
+
+    return expecting.expect(str(source), as_)
 
 
 def explain(code: str) -> Rule:

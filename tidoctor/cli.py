@@ -315,6 +315,49 @@ def tie(
 
 @app.command(
     epilog=_epilog(
+        "tidoctor expect ./my-model",
+        "tidoctor expect ./my-model/config.json --as LlamaForCausalLM --format json",
+    )
+)
+def expect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A checkpoint, a folder with a config.json, or that file itself."
+        ),
+    ],
+    wanted: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="CLASS",
+            help="The class, or a task such as causal-lm, whose tensors are wanted. "
+            "Without it, the class in config.json.",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="One row for each tensor.")] = False,
+    format: PlainFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """List the tensors that a config and class should have.
+
+    As a fresh save of transformers writes them; what is not known for sure is not told (exit 3).
+    """
+    told = _delivery(format, Plain, output, color, quiet)
+
+    def examine(source: str) -> Told:
+        from tidoctor.expecting import answer
+
+        found = answer(source, wanted)
+        code = Exit.CLEAN if found.expectation else Exit.UNEXAMINED
+        return told.page.expectation(found, every=every), code
+
+    return told.each([source], examine)
+
+
+@app.command(
+    epilog=_epilog(
         "tidoctor explain",
         "tidoctor explain head-lost",
         "tidoctor explain 'Error: cannot find tensor lm_head.weight'",

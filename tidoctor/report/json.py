@@ -18,7 +18,9 @@ from tidoctor.report.plain import plain
 from tidoctor.report.verdict import word
 
 if TYPE_CHECKING:
+    from tidoctor.atlas.expectation import Expectation
     from tidoctor.checkpoint import Checkpoint, Tensor
+    from tidoctor.expecting import Answer
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
     from tidoctor.writer import Cost, Receipt
@@ -61,6 +63,23 @@ class Objects:
             ),
             "unread_files": [w.name for w in checkpoint.extras],
             "defects": defects,
+        })  # fmt: skip
+
+    def expectation(self, answer: Answer, *, every: bool) -> str:
+        """`tidoctor.expectation/1`: every tensor, always."""
+        found = answer.expectation
+        return _line("expectation", {
+            "source": {"name": answer.source, "model_type": answer.model_type},
+            "class": answer.class_name,
+            "library": {"name": "transformers", "version": found.version} if found else None,
+            "coverage": _coverage(answer),
+            "reason": answer.reason or None,
+            "quantisation": found.quantisation if found else None,
+            "verified": found.verified if found else None,
+            "tensors": _expected(found) if found else [],
+            "unsaved": found.unsaved if found else [],
+            "missing_ok": found.missing_ok if found else [],
+            "unexpected_ok": found.unexpected_ok if found else [],
         })  # fmt: skip
 
     def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
@@ -155,6 +174,25 @@ def _tensor(tensor: Tensor) -> Json:
         "begin": tensor.span.begin,
         "end": tensor.span.end,
     }
+
+
+def _coverage(answer: Answer) -> str:
+    if answer.expectation is None:
+        return "none"
+    return "unquantised" if answer.expectation.quantisation else "full"
+
+
+def _expected(found: Expectation) -> list[Json]:
+    disk, ties = found.disk, found.disk_ties
+    return [
+        {
+            "name": name,
+            "shape": disk[ties.get(name, name)],
+            "tied_to": ties.get(name),
+            "required": name not in ties and found.required(name),
+        }
+        for name in sorted([*disk, *ties], key=natural_key)
+    ]
 
 
 def _diagnosis(found: Diagnosis) -> Json:

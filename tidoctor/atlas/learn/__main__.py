@@ -146,6 +146,35 @@ def main() -> None:
             if reason or seconds > 30 or at % 50 == 0:
                 print(f"{at}/{len(names)} {name} {seconds:.1f} s {reason}", file=sys.stderr)
     print(dict(reasons), file=sys.stderr)
+    if not arguments.only:
+        assemble(arguments.cache, arguments.workers)
+
+
+def assemble(cache: Path, workers: int) -> None:
+    """Learn the configs that the classes need, and write all data files."""
+    from tidoctor.atlas.learn import configs
+    from tidoctor.atlas.learn.write import wanted_fields, write
+
+    rows = {path.stem: json.loads(path.read_text()) for path in sorted(cache.glob("*.json"))}
+    learned = {name: row for name, row in rows.items() if ABSENT not in row}
+    absent = {name: row[ABSENT] for name, row in rows.items() if ABSENT in row}
+    kinds = configs.kinds()
+    config_of = functools.cache(lambda model_type: configs.Config(kinds[model_type]))
+    wanted = wanted_fields(learned, config_of)
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        found = pool.map(learn_config, sorted((k, sorted(v)) for k, v in wanted.items()), 4)
+    write(learned, absent, {k: row for k, row in found if row is not None}, kinds)
+
+
+def learn_config(job: tuple[str, list[str]]) -> tuple[str, dict[str, Any] | None]:
+    """Facts about one config class, None where it has no usable defaults. Runs in a worker."""
+    from tidoctor.atlas.learn import configs
+
+    try:
+        return job[0], configs.Config(configs.kinds()[job[0]]).facts(job[1])
+    except Exception as error:
+        print(f"config {job[0]}: {type(error).__name__}: {error}"[:200], file=sys.stderr)
+        return job[0], None
 
 
 if __name__ == "__main__":

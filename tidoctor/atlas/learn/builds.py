@@ -132,7 +132,64 @@ def built(name: str, values: Mapping[str, Any], **how: Any) -> Built:
     """Build a class from raw config values; raises whatever the library raises."""
     config = configured(name, values)
     with limited():
-        return Built(name, config, **how)
+        made = Built(name, config, **how)
+    for path, each in nested(config):
+        raw: Any = values
+        for key in path.split(".") if path else ():
+            raw = raw.get(key) if isinstance(raw, dict) else None
+        for key, default in extra_defaults(type(each)).items():
+            given = raw.get(key, default) if isinstance(raw, dict) else default
+            made.values.setdefault(f"{path}.{key}" if path else key, given)
+    return made
+
+
+@functools.cache
+def extra_defaults(kind: Any) -> dict[str, Any]:
+    """Keys a config class takes without keeping them as fields, with their defaults.
+
+    The source names the keys and constants; a default counts only when a config that states it
+    equals one that does not.
+    """
+    import ast
+    import inspect
+    import textwrap
+
+    found: dict[str, Any] = {}
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        plain = kind()
+    except Exception:
+        return found
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if node.func.attr not in ("pop", "get") or ast.unparse(node.func.value) != "kwargs":
+            continue
+        if not node.args or not isinstance(node.args[0], ast.Constant):
+            continue
+        key, default = node.args[0].value, None
+        if len(node.args) > 1:
+            if not isinstance(node.args[1], ast.Constant):
+                continue
+            default = node.args[1].value
+        if not isinstance(key, str) or hasattr(plain, key) or key.startswith("_"):
+            continue
+        with contextlib.suppress(Exception):
+            if kind(**{key: default}).to_dict() == plain.to_dict():
+                found[key] = default
+    return found
+
+
+def prepared(values: dict[str, Any], config: Any) -> dict[str, Any]:
+    """Raw values that state what to_dict leaves unsaid, without what it spells out per layer."""
+    values = copy.deepcopy(values)
+    for path, each in nested(config):
+        raw: Any = values
+        for key in path.split(".") if path else ():
+            raw = raw.get(key) if isinstance(raw, dict) else None
+        if isinstance(raw, dict) and raw.pop("per_layer_config", None) is not None:
+            raw |= {k: v for k, v in extra_defaults(type(each)).items() if v is not None}
+    return values
 
 
 def configured(name: str, values: Mapping[str, Any]) -> Any:
@@ -199,6 +256,7 @@ def default_values(name: str) -> dict[str, Any]:
         if filled:
             learner.fill(values)
         try:
+            values = prepared(values, kind.from_dict(copy.deepcopy(values)))
             built(name, values, parts=False, disk=False)
         except Exception as reason:
             error = reason

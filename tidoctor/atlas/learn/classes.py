@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 
 from tidoctor.atlas import learner
-from tidoctor.atlas.learn.builds import Built, default_values
+from tidoctor.atlas.learn.builds import (
+    Built,
+    configured,
+    default_values,
+    extra_defaults,
+    nested,
+)
 from tidoctor.atlas.learn.fit import NoFit, Patience, Vocabulary
 from tidoctor.atlas.learn.forms import Form, Inexpressible
 from tidoctor.atlas.learn.predict import Uncovered, predicted
-from tidoctor.atlas.learn.samples import Sampler, is_inert, watched
+from tidoctor.atlas.learn.samples import Sampler, get, is_inert, watched
 
 SECONDS = 40.0
 RANDOM = 40
@@ -47,6 +53,12 @@ class Lesson:
                 for path, value in self.sampler.first.values.items()
                 if isinstance(value, (int, float, str, list, type(None)))
             }
+        self.extras = {
+            f"{path}.{key}" if path else key
+            for path, each in nested(configured(name, self.sampler.base))
+            for key in extra_defaults(type(each))
+        } & {path for path in self.sampler.first.values if has(self.sampler.base, path)}
+        self.reads |= self.extras
         done: set[str] = set()
         for _ in range(3):
             fresh = sorted(self.reads - done)
@@ -109,6 +121,28 @@ class Lesson:
                            if isinstance(m, str)}
                 self.vocabulary.generic |= {f"{path}[_I1_] == {m!r}" for m in sorted(members)}
                 self.vocabulary.values.add(f"{path}[_I1_]")
+                if not members:
+                    self.vocabulary.generic.add(f"_I1_ in {path}")
+        small = [
+            path
+            for path in sorted(self.vocabulary.fields)
+            if not re.search("token|window|_id$", path)
+            and all(
+                type(n := each.values.get(path)) is int and n <= 100
+                for each in self.sampler.samples
+            )
+        ]
+        for path in small[:12]:
+            self.vocabulary.generic |= {f"_I1_ < {path}", f"(_I1_ + 1) % {path} == 0"}
+            self.vocabulary.generic |= {f"_I1_ % {path} == 0"}
+            self.vocabulary.generic |= {
+                f"_I1_ < {one} - {path}" for one in small[:12] if "layer" in one
+            }
+        for extra in self.extras:
+            for each in list(self.vocabulary.values):
+                for word in set(re.findall(r"[A-Za-z]\w*(?:\.\w+)*", each)) & self.reads:
+                    if extra.endswith(word.rpartition(".")[2].removeprefix("num_")):
+                        self.vocabulary.values.add(re.sub(rf"\b{word}\b", extra, each))
         for each in list(self.vocabulary.values):
             if re.fullmatch(r"[\w.]+", each) and each not in self.vocabulary.fields:
                 self.vocabulary.generic.add(f"{each} > 0")
@@ -123,6 +157,9 @@ class Lesson:
             if path in self.hashed and any(isinstance(each, str) for each in values):
                 found[path] = sorted({each for each in values if isinstance(each, str)})
             elif path in self.sampler.stuck:
+                # A field that follows from others varied with them, and is explained as they are.
+                if len(distinct(values)) > 3:
+                    continue
                 if isinstance(values[0], (bool, int, str, list, type(None))):
                     found[path] = distinct(values)
         # Another kind of submodel was never tried; where its class follows the config, the
@@ -131,6 +168,15 @@ class Lesson:
             if path.endswith(".model_type"):
                 found[path] = distinct([each.values.get(path) for each in self.sampler.samples])
         return found
+
+
+def has(values: dict[str, Any], path: str) -> bool:
+    """Whether a dotted path stands in nested dicts."""
+    try:
+        get(values, path)
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def distinct(values: list[Any]) -> list[Any]:

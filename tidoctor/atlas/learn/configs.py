@@ -15,12 +15,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidoctor.atlas.learn.builds import flattened
+from tidoctor.atlas.learn.builds import extra_defaults, flattened
 from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Universe, Vocabulary
 from tidoctor.atlas.learn.samples import alternatives, put
 
 Raw = dict[str, Any]
-NUMBER_OF_LABELS = "len(id2label) if id2label is not None else 2"
+# A given id2label wins over a given number (transformers 5.23, configuration_utils.py).
+LABELS = {
+    "default": "len(id2label) if id2label is not None else 2",
+    "given": "len(id2label) if id2label is not None else value",
+}
 PLAIN = (bool, int, float, str, type(None), list)
 
 
@@ -74,7 +78,7 @@ class Config:
         fields = {}
         for name in sorted(set(wanted)):
             if name == "num_labels":
-                fields["num_labels"] = {"default": NUMBER_OF_LABELS}
+                fields["num_labels"] = dict(LABELS)
                 continue
             fact = self.field(name)
             if fact is not None:
@@ -148,7 +152,7 @@ class Config:
         default = self.values.get(name)
         if name not in self.values:
             if name in self.extras:
-                return "None"
+                return repr(extra_defaults(self.kind).get(name))
             made = [self.made({name: each}) for each in (1, 2)]
             if all(m is not None and m.get(name) == v for m, v in zip(made, (1, 2), strict=True)):
                 return {"absent": True}
@@ -174,7 +178,10 @@ class Config:
         if null is not None and null.get(name) is None and default is not None:
             row["null"] = "None"
         elif null is not None and null.get(name) != default:
-            return None
+            told = self.absent(name, {name: None})
+            if told is None:
+                return None
+            row["null"] = told
         if tried and not kept:
             if all(made.get(name) == default for _, made in tried):
                 row = {"always": absent} | ({"seen": seen} if seen else {})
@@ -184,16 +191,22 @@ class Config:
             return None
         return absent if row == {"default": absent} else row
 
-    def absent(self, name: str) -> str | None:
-        """The expression for the value of a field that the file does not give."""
+    def absent(self, name: str, stated: Raw | None = None) -> str | None:
+        """The expression for the value of a field that the file does not give, or gives as null."""
         others = self.influences(name)
-        raws: list[Raw] = [{}]
-        values = [dict.fromkeys(self.extras) | self.values]
+        start = dict(stated or {})
+        first = self.made(start)
+        if first is None:
+            return None
+        if stated:
+            others = {each: rows for each, rows in self.effects_of(start, name).items() if rows}
+        raws: list[Raw] = [start]
+        values = [dict.fromkeys(self.extras) | first]
         if not others:
-            return literal(self.values[name])
+            return literal(first.get(name))
         seen = set()
         for number in range(160):
-            raw: Raw = {}
+            raw: Raw = copy.deepcopy(start)
             chosen = list(others) if number < 40 else sorted(others)
             for other in self.random.sample(chosen, self.random.randint(1, min(5, len(chosen)))):
                 put(raw, other, self.random.choice(others[other]))
@@ -215,6 +228,20 @@ class Config:
         for other, rows in self.effects.items():
             if other != name and any(name in touched for _, touched in rows):
                 found[other] = [choice for choice, _ in rows]
+        return found
+
+    def effects_of(self, start: Raw, name: str) -> dict[str, list[Any]]:
+        """Keys whose change touches one field, beginning at another raw config."""
+        found: dict[str, list[Any]] = {}
+        plain = self.made(start) or {}
+        for other, rows in self.effects.items():
+            for choice, _ in rows:
+                raw = copy.deepcopy(start)
+                put(raw, other, choice)
+                made = self.made(raw)
+                if other != name and made is not None and made.get(name) != plain.get(name):
+                    found[other] = [each for each, _ in rows]
+                    break
         return found
 
     @functools.cached_property

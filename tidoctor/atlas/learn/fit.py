@@ -251,22 +251,28 @@ class Fitter:
             return None
         key = ("condition", wanted.tobytes())
         if key not in self._memo:
-            self._memo[key] = self._condition(wanted)
+            found = self._memo[key] = self._condition(wanted)
+            # A bias is there where its weight is, and something more holds.
+            self.conditions()[:0] = [(found, wanted), (f"not ({found})", ~wanted)]
         return self._memo[key]
 
     def _condition(self, wanted: np.ndarray[Any, Any]) -> str:
         literals = self.conditions()
-        for words, truth in literals:
-            if (truth == wanted).all():
-                return str(tidy(words))
+        plain = _joined(literals, wanted)
+        if plain is not None:
+            return str(tidy(plain))
         above = [(w, t) for w, t in literals if not (wanted & ~t).any()]
-        for (one, a), (two, b) in itertools.combinations(above[:150], 2):
-            if ((a & b) == wanted).all():
-                return str(tidy(f"({one}) and ({two})"))
         below = [(w, t) for w, t in literals if not (t & ~wanted).any()]
-        for (one, a), (two, b) in itertools.combinations(below[:150], 2):
-            if ((a | b) == wanted).all():
-                return str(tidy(f"({one}) or ({two})"))
+        for words, truth in above[:25]:
+            Patience.check()
+            rest = _joined([(w, t[truth]) for w, t in literals[:250]], wanted[truth], 60)
+            if rest is not None:
+                return str(tidy(f"({words}) and ({rest})"))
+        for words, truth in below[:25]:
+            Patience.check()
+            rest = _joined([(w, t[~truth]) for w, t in literals[:250]], wanted[~truth], 60)
+            if rest is not None:
+                return str(tidy(f"({words}) or ({rest})"))
         together = _cover(above, wanted)
         if together is not None:
             return str(tidy(" and ".join(f"({each})" for each in together)))
@@ -437,6 +443,24 @@ class Fitter:
                 if b.all() and a[0] // b[0] == target[0] and (a // b == target).all():
                     return tidy(f"({one}) // ({two})")
         return None
+
+
+def _joined(
+    literals: list[tuple[str, np.ndarray[Any, Any]]], wanted: np.ndarray[Any, Any], most: int = 150
+) -> str | None:
+    """One condition, or two joined by `and` or `or`, that are true exactly where wanted."""
+    for words, truth in literals:
+        if (truth == wanted).all():
+            return words
+    above = [(w, t) for w, t in literals if not (wanted & ~t).any()]
+    for (one, a), (two, b) in itertools.combinations(above[:most], 2):
+        if ((a & b) == wanted).all():
+            return f"({one}) and ({two})"
+    below = [(w, t) for w, t in literals if t.any() and not (t & ~wanted).any()]
+    for (one, a), (two, b) in itertools.combinations(below[:most], 2):
+        if ((a | b) == wanted).all():
+            return f"({one}) or ({two})"
+    return None
 
 
 def _cover(

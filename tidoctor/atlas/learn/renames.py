@@ -6,7 +6,8 @@ Needs torch and transformers 5. Two tables come out. `rules` has the conversions
 keeps them, by class name or model type (conversion_mapping.py); prefix changes stand there as
 the patterns they amount to, and lists that equal another one as its name under `same`.
 `classes` has the submodels of each class that can bring conversions of their own: where they
-sit, what they are and which config they were built from. A class that needs no row has none.
+sit, what they are and which config they were built from. A class of `families.json` that needs no row
+has none.
 `unlearned` has the classes that the library could not build here, with the reason.
 
 The library walks the submodels of a model to collect its conversions
@@ -26,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tidoctor.atlas import learner
+from tidoctor.atlas import families, learner
 
 DATA = Path(__file__).parent.with_name("renames.json")
 Row = dict[str, Any]
@@ -156,7 +157,7 @@ def learned_classes(
         for name, found in pool.map(learn_one, [(name, wanted) for name in names], chunksize=4):
             if isinstance(found, str):
                 unlearned[name] = found
-            elif found["parts"] or {name, found["type"]} & wanted:
+            elif found["parts"] or {name, found["type"]} & wanted or not families.class_facts(name):
                 rows[name] = found
     return rows, unlearned
 

@@ -11,6 +11,7 @@ from tidoctor.report.style import Style
 
 if TYPE_CHECKING:
     from tidoctor.checkpoint import Checkpoint
+    from tidoctor.expecting import Answer
     from tidoctor.finding import Diagnosis
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
@@ -34,6 +35,12 @@ class Text:
         from tidoctor.report.text.inspection import inspection
 
         return ended(inspection(checkpoint, wanted, self.style, every=every))
+
+    def expectation(self, answer: Answer, *, every: bool) -> str:
+        """The tensors that are expected, one row for each with `every`."""
+        from tidoctor.report.text.expectation import expectation
+
+        return ended(expectation(answer, self.style, every=every))
 
     def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
         """The findings, and a line that sums up."""

@@ -1,0 +1,223 @@
+"""What a config.json means to the atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.atlas_samples import made_up
+from tidoctor.atlas import data
+from tidoctor.atlas.configs import Resolved, resolve
+from tidoctor.atlas.expression import NotCovered, parse
+
+CONFIGS: dict[str, Any] = {
+    "plain": {
+        "aliases": {"hidden_size": "n_embd", "width": "n_embd"},
+        "fields": {
+            "n_embd": "64",
+            "heads": "4",
+            "head_dim": "n_embd // heads",
+            "kv": "heads",
+            "ratio": "4",
+            "flag": "False",
+            "kind": "'full'",
+            "layers": "2",
+            "types": "['full' for i in range(layers)]",
+            "window": {"default": "4096", "null": "None"},
+            "rank": "None",
+            "fixed": {"always": "n_embd + 1"},
+            "padded": {"default": "0", "given": "value + kv"},
+            "size": {"default": "224", "types": ["a number", "a list"]},
+            "extra": {"absent": True},
+            "nameless": {"default": None},
+            "odd": {"default": "None", "opaque": True},
+            "wide": {"default": "2 if mode == 'a' else 1", "seen": {"mode": ["a", "b"]}},
+            "mode": "'a'",
+            "num_labels": {
+                "default": "len(id2label) if id2label is not None else 2",
+                "given": "len(id2label) if id2label is not None else value",
+            },
+            "chicken": "egg",
+            "egg": "chicken + 1",
+        },
+    },
+    "text": {"fields": {"hidden": "8", "double": "hidden * 2"}},
+    "big_text": {"fields": {"hidden": "800"}},
+    "both": {
+        "aliases": {"llm_config": "text_config"},
+        "fields": {"total": "text_config.hidden + 1", "hidden": "text_config.hidden"},
+        "parts": {
+            "text_config": {"type": "text", "open": True},
+            "vision_config": {"type": "plain", "none": True},
+            "audio_config": {"type": "text", "default": {"hidden": 5}},
+            "fixed_config": {"type": "text"},
+            "any_config": {"open": True},
+            "low_config": {"type": "text", "lifted": ["double"]},
+            "loop_config": {"type": "both"},
+        },
+        "lifted": {"text_config": ["hidden", "double"]},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _data(tmp_path: Path) -> Iterator[None]:
+    with data.using(made_up(tmp_path, configs=CONFIGS)):
+        yield
+
+
+def plain(**values: object) -> Resolved:
+    return resolve({"model_type": "plain", **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "expected"),
+    [
+        ({}, "head_dim", 16),
+        ({"heads": 8}, "head_dim", 8),
+        ({"head_dim": 5}, "head_dim", 5),
+        ({"head_dim": None}, "head_dim", 16),
+        ({"heads": 8}, "kv", 8),
+        ({"hidden_size": 32}, "n_embd", 32),
+        ({"n_embd": 32}, "hidden_size", 32),
+        ({"width": 32}, "hidden_size", 32),
+        ({"n_embd": 32, "hidden_size": 32}, "width", 32),
+        ({"layers": 3}, "types", ["full"] * 3),
+        ({"types": ["a"]}, "types", ["a"]),
+        ({}, "window", 4096),
+        ({"window": None}, "window", None),
+        ({"window": 7}, "window", 7),
+        ({"rank": 3}, "rank", 3),
+        ({"rank": "whatever"}, "rank", "whatever"),
+        ({"fixed": 3}, "fixed", 65),
+        ({"padded": 2}, "padded", 6),
+        ({"padded": None}, "padded", 0),
+        ({"ratio": 4.0}, "ratio", 4.0),
+        ({"size": [1, 2]}, "size", [1, 2]),
+        ({}, "model_type", "plain"),
+        ({"extra": 3}, "extra", 3),
+        ({"extra": None}, "extra", None),
+        ({"nameless": 3}, "nameless", 3),
+        ({}, "odd", None),
+        ({}, "wide", 2),
+        ({"mode": "b"}, "wide", 1),
+        ({"mode": "c", "wide": 7}, "wide", 7),
+        ({}, "num_labels", 2),
+        ({"num_labels": 5}, "num_labels", 5),
+        ({"num_labels": 5, "id2label": {"0": "A", "1": "B", "2": "C"}}, "num_labels", 3),
+        ({"heads": "bad"}, "n_embd", 64),  # what is not asked for does no harm
+    ],
+)
+def test_fields(values: dict[str, object], name: str, expected: object) -> None:
+    assert plain(**values)[name] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "reason"),
+    [
+        ({"heads": "four"}, "heads", '`heads` is "four", expected a number'),
+        ({"heads": True}, "heads", "`heads` is true, expected a number"),
+        ({"flag": 1}, "flag", "`flag` is 1, expected true or false"),
+        ({"kind": 3}, "kind", "`kind` is 3, expected a string"),
+        ({"types": "full"}, "types", '`types` is "full", expected a list'),
+        ({"heads": [4]}, "heads", "`heads` is a list, expected a number"),
+        ({"heads": {}}, "heads", "`heads` is an object, expected a number"),
+        ({"size": "x"}, "size", "expected a number or a list"),
+        ({"hidden_size": "x" * 999}, "n_embd", "`n_embd` is"),
+        ({"n_embd": 1, "hidden_size": 2}, "n_embd", "`n_embd` and `hidden_size`"),
+        ({"heads": 0}, "head_dim", "division by zero"),
+        ({"layers": 10**9}, "types", "items"),
+        ({"heads": 10**30}, "kv", "`heads` is too large"),
+        ({}, "egg", "depends on itself"),
+        ({}, "extra", "`extra` is not set, and has no default"),
+        ({}, "nameless", "its default is not known"),
+        ({"odd": 3}, "odd", "`odd` is 3, whose meaning is not known"),
+        ({"mode": "c"}, "wide", '`wide` follows from `mode` in a way that is not known for "c"'),
+        ({}, "unknown", "nothing is known of `unknown` in configs of plain"),
+        ({}, "heads.x", "nothing is known of the fields of `heads`"),
+        ({}, "rank.x", "`rank` is null"),
+    ],
+)
+def test_what_is_not_covered(values: dict[str, object], name: str, reason: str) -> None:
+    with pytest.raises(NotCovered) as raised:
+        plain(**values).value(name)
+    assert reason in raised.value.reason
+    assert len(raised.value.reason) < 200 and "\n" not in raised.value.reason
+
+
+def test_a_given_value_ends_a_circle() -> None:
+    assert plain(chicken=3)["egg"] == 4
+    assert plain(egg=3)["chicken"] == 3
+
+
+@pytest.mark.parametrize("values", [{}, {"model_type": None}, {"model_type": 3}])
+def test_a_config_without_a_type_needs_to_be_told(values: dict[str, object]) -> None:
+    with pytest.raises(NotCovered, match="model_type"):
+        resolve(values)
+    assert resolve(values, "plain")["heads"] == 4
+
+
+def test_an_unknown_type_is_not_covered() -> None:
+    with pytest.raises(NotCovered, match='the model type "mine"'):
+        resolve({"model_type": "mine"})
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def both(**values: object) -> Resolved:
+    return resolve({"model_type": "both", **values})
+
+
+def test_a_part_is_a_config_of_its_own() -> None:
+    config = both(text_config={"hidden": 9}, audio_config=None)
+    assert config["text_config.double"] == 18 and config["total"] == 10
+    assert config["llm_config.hidden"] == 9
+    assert config["audio_config.hidden"] == 5
+    assert config["loop_config.loop_config.text_config.hidden"] == 8
+    assert config.part("loop_config.text_config").model_type == "text"
+    assert config.part("") is config
+    assert (
+        parse("text_config.hidden + 1 if text_config is not None else 0").value(config.value) == 10
+    )
+
+
+def test_no_part_is_none() -> None:
+    assert parse("vision_config is None").value(both().value) is True
+    assert parse("vision_config is None").value(both(vision_config={}).value) is False
+    for ask in (both().part, both().value):
+        with pytest.raises(NotCovered):
+            ask("vision_config.heads")
+    with pytest.raises(NotCovered, match="`vision_config` is null"):
+        both().part("vision_config")
+    with pytest.raises(NotCovered, match="no sub-config"):
+        both().part("total")
+
+
+def test_an_open_part_chooses_its_type() -> None:
+    other = both(text_config={"model_type": "big_text"}).part("text_config")
+    assert (other["hidden"], other.foreign) == (800, True)
+    assert not both(text_config={"model_type": "text"}).part("text_config").foreign
+    fixed = both(fixed_config={"model_type": "big_text"}).part("fixed_config")
+    assert (fixed["hidden"], fixed.foreign) == (8, False)
+    assert both(any_config={"model_type": "text"})["any_config.hidden"] == 8
+    for given in (None, {}, {"model_type": 3}, {"model_type": "mine"}):
+        with pytest.raises(NotCovered):
+            both(any_config=given).part("any_config")
+
+
+def test_flat_configs_are_lifted() -> None:
+    assert both(hidden=3)["text_config.hidden"] == 3
+    assert both(llm_config={"hidden": 4}, hidden=3)["text_config.hidden"] == 4
+    assert both()["hidden"] == 8
+    assert both(double=5)["low_config.double"] == 5
+
+
+def test_the_place_is_named_in_full() -> None:
+    with pytest.raises(NotCovered, match=r"`loop_config\.text_config\.hidden` is"):
+        both(loop_config={"text_config": {"hidden": "x"}}).value("loop_config.total")
+    with pytest.raises(NotCovered, match="`text_config` is 3, expected an object"):
+        both(text_config=3).value("total")
