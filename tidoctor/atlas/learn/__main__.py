@@ -153,17 +153,25 @@ def main() -> None:
 def assemble(cache: Path, workers: int) -> None:
     """Learn the configs that the classes need, and write all data files."""
     from tidoctor.atlas.learn import configs
+    from tidoctor.atlas.learn.samples import is_inert
     from tidoctor.atlas.learn.write import wanted_fields, write
 
     rows = {path.stem: json.loads(path.read_text()) for path in sorted(cache.glob("*.json"))}
     learned = {name: row for name, row in rows.items() if ABSENT not in row}
+    for row in learned.values():
+        kept = {path: seen for path, seen in row.get("pinned", {}).items() if not is_inert(path)}
+        row["pinned"] = {k: v for k, v in kept.items() if not k.endswith("_version")}
     absent = {name: row[ABSENT] for name, row in rows.items() if ABSENT in row}
     kinds = configs.kinds()
     config_of = functools.cache(lambda model_type: configs.Config(kinds[model_type]))
     wanted = wanted_fields(learned, config_of)
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         found = pool.map(learn_config, sorted((k, sorted(v)) for k, v in wanted.items()), 4)
-    write(learned, absent, {k: row for k, row in found if row is not None}, kinds)
+    rows_by_type = {k: row for k, row in found if row is not None}
+    for model_type, kind in kinds.items():  # other names for a config class
+        if kind.model_type in rows_by_type:
+            rows_by_type.setdefault(model_type, rows_by_type[kind.model_type])
+    write(learned, absent, rows_by_type, kinds)
 
 
 def learn_config(job: tuple[str, list[str]]) -> tuple[str, dict[str, Any] | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections import ChainMap
@@ -30,6 +31,18 @@ ROUNDS = 4
 FITTING = 20.0
 
 
+# Two activations that hold parameters, and one more that does not.
+TELLING = ("prelu", "relu", "silu", "xielu")
+
+
+@functools.cache
+def all_activations() -> frozenset[str]:
+    """Names of activation functions that models were built with."""
+    from transformers.activations import ACT2FN
+
+    return frozenset(ACT2FN)
+
+
 class Lesson:
     """Everything gathered about one class while it is learned."""
 
@@ -46,6 +59,16 @@ class Lesson:
         self.compared: dict[str, set[Any]] = {}
         self.activations = sorted(ACT2FN)
         self.watched = 0
+        # Where most of a class is a submodel learned before, its own few tensors need less.
+        first = self.sampler.first
+        places = tuple(each.at for each in first.parts if each.config is not None)
+        inside = [each for each in first.memory if places and each.startswith(places)]
+        self.composed = len(inside) > 0.6 * len(first.memory) and all(
+            each.name in known for each in first.parts
+        )
+        if self.composed:
+            self.sampler.wanted = 2
+            self.activations = [each for each in self.activations if each in TELLING]
         self._watch(self.sampler.base)
         if not self.watched:
             self.reads = {
@@ -75,8 +98,8 @@ class Lesson:
                 if signature not in signatures and self.watched < 40:
                     signatures.add(signature)
                     self._watch(raw)
-        self.sampler.at_random(RANDOM)
-        for raw in self.sampler.raw[-12:]:
+        self.sampler.at_random(RANDOM // 2 if self.composed else RANDOM)
+        for raw in self.sampler.raw[-6 if self.composed else -12 :]:
             self._watch(raw)
 
     def _watch(self, raw: dict[str, Any]) -> None:
@@ -155,7 +178,10 @@ class Lesson:
                 continue
             values = [sample.values.get(path) for sample in self.sampler.samples]
             if path in self.hashed and any(isinstance(each, str) for each in values):
-                found[path] = sorted({each for each in values if isinstance(each, str)})
+                words = {each for each in values if isinstance(each, str)}
+                if self.composed and words & all_activations():
+                    words |= all_activations()
+                found[path] = sorted(words)
             elif path in self.sampler.stuck:
                 # A field that follows from others varied with them, and is explained as they are.
                 if len(distinct(values)) > 3:

@@ -350,6 +350,7 @@ def explained_list(
     vocabulary: Vocabulary,
 ) -> str | None:
     """The same for a list, member by member."""
+    vocabulary.values.add("_I1_")
     for other in others:
         vocabulary.values.add(f"{other}[_I1_]")
         if any(type(each.get(other)) is int for each in inputs):

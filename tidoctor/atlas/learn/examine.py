@@ -200,6 +200,33 @@ def main() -> None:
         totals["classes with wrong answers"] += bool(each.wrong)
         totals["classes never covered"] += not each.exact
     print(dict(totals))
+    for line in coverage():
+        print(line)
+
+
+def coverage() -> list[str]:
+    """Learned of buildable classes, by task."""
+    index = json.loads((DATA / "index.json").read_text())
+    tasks = learner.tasks_of_classes()
+    rows: dict[str, Counter[str]] = {}
+    for name in tasks:
+        row = rows.setdefault(tasks[name], Counter())
+        reason = index["absent"].get(name, "")
+        if name in index["classes"]:
+            row["learned"] += 1
+        elif reason and not reason.startswith("Unbuildable"):
+            row["absent"] += 1
+        else:
+            row["not buildable"] += 1
+    lines = []
+    for task, row in sorted(rows.items()):
+        whole = row["learned"] + row["absent"]
+        share = f"{row['learned'] / whole:.1%}" if whole else "-"
+        lines.append(
+            f"{task:24} {row['learned']:4} of {whole:4} {share:>7}, "
+            f"{row['not buildable']} not buildable"
+        )
+    return lines
 
 
 if __name__ == "__main__":

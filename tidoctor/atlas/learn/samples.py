@@ -23,6 +23,7 @@ INERT = frozenset(
     "is_encoder_decoder rope_parameters _attn_implementation dtype torch_dtype architectures "
     "transformers_version return_dict output_attentions output_hidden_states chunk_size_feed_forward "
     "problem_type id2label label2id initializer_range initializer_factor layer_norm_eps rms_norm_eps "
+    "sliding_window max_window_layers use_sliding_window attention_dropout use_cache "
     "model_type bos_token_id eos_token_id layerdrop norm_eps decoder_start_token_id".split()
 )
 INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon", "_loss_coef")
@@ -31,6 +32,8 @@ INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon
 def is_inert(path: str) -> bool:
     """Whether a field is known to have no part in names or shapes."""
     key = path.rsplit(".", 1)[-1]
+    if key == "model_type" and "." in path:
+        return False
     return key in INERT or key.endswith(INERT_ENDINGS)
 
 
@@ -138,6 +141,7 @@ class Sampler:
         self.raw: list[Values] = [base]
         self.choices: dict[str, list[Any]] = {}
         self.stuck: set[str] = set()
+        self.wanted = 4  # values to try for one field
         self._seen = {json.dumps(base, sort_keys=True, default=str)}
 
     def late(self) -> bool:
@@ -178,7 +182,7 @@ class Sampler:
             others = alternatives(path, value, compared.get(path, set()), activations)
             if not others:
                 continue
-            wanted = 40 if isinstance(value, str) else 4
+            wanted = 40 if isinstance(value, str) else self.wanted
             worked: list[Any] = []
             for other in others:
                 if len(worked) >= wanted or self.late():
