@@ -13,24 +13,31 @@ from dataclasses import replace
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
-from tidoctor.rules import config, data, files, head, names, shards
+from tidoctor.rules import config, data, expected, files, head, names, shards
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
 from tidoctor.rules.symptoms import Symptom, symptoms
 from tidoctor.rules.view import View
 
 __all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
 
-# In the order of evaluation: bytes, folder, names, config, head, data.
+# In the order of evaluation: bytes, folder, names, config, head, the rest of the tensors, data.
 _EVALUATION = (
     *files.RULES,
     *shards.RULES,
     *names.RULES,
     *config.RULES,
     *head.RULES,
+    *expected.RULES,
     *data.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 """Every rule, in the order of its code."""
+
+# Rules whose findings account for tensors that are missing, left over or of another shape.
+_EXPLAINING = tuple(
+    r for r in RULES
+    if r.code in {"C05", "C08", "D01", "D02", "H02", "H08", "H09", "H10", "H11", "H12", "N12", "N13"}
+)  # fmt: skip
 
 _BY_KEY = {key: rule for rule in RULES for key in (rule.code, rule.name)}
 
@@ -69,7 +76,7 @@ def diagnose(
     Raises Usage for unknown codes, classes and tasks. A rule that could not run is listed with the
     reason, never left out.
     """
-    view = View(checkpoint, wanted=wanted, deep=deep)
+    view = View(checkpoint, wanted=wanted, deep=deep, explained=_explained)
     codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
     findings: list[Finding] = []
     ran: list[str] = []
@@ -99,6 +106,18 @@ def diagnose(
         not_applicable=tuple(sorted(idle, key=lambda n: n.code)),
         not_run=tuple(sorted(failed, key=lambda n: n.code)),
     )
+
+
+def _explained(view: View) -> frozenset[str]:
+    """The tensors that rules about single causes speak of, whether or not they are selected."""
+    names: set[str] = set()
+    for rule in _EXPLAINING:
+        try:
+            for finding in rule.check(view):
+                names.update(finding.tensors)
+        except (NotApplicable, CannotRun, Unreadable):
+            continue
+    return frozenset(names)
 
 
 def _signed(finding: Finding, rule: Rule, view: View) -> Finding:

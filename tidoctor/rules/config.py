@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.names import collapse, printable, ranges, some
+from tidoctor.names import collapse, printable, some
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -25,7 +25,7 @@ from tidoctor.rules.rule import (
     safe,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View, is_foreign_config, spellings
+from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View, is_foreign_config
 
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -367,7 +367,7 @@ def vocab_size(view: View) -> Iterator[Finding]:
         ERROR,
         f"vocab_size is {value}, the embedding has {rows} rows",
         at=view.at(*path),
-        tensors=(tensor.name,),
+        tensors=(tensor.name, *((head.name,) if head and agree else ())),
         evidence=(
             Evidence(str(view.at(*path)), f"{'.'.join(path)} is {value}", value),
             Evidence("shapes", f"{printable(tensor.name)} has {rows} rows", rows),
@@ -385,56 +385,6 @@ def vocab_size(view: View) -> Iterator[Finding]:
         else None,
         not_="ignore_mismatched_sizes=True: both matrices become random",
     )
-
-
-@rule("C07", "layers-absent")
-def layers_absent(view: View) -> Iterator[Finding]:
-    """Whole layers that config.json declares are not stored.
-
-    Why: transformers starts them with random numbers and says so in a report; engines that read
-    every file serve nonsense. One rank of a sharded save was kept, or an export skipped a file.
-
-    Recognised by: the numbers of the layers beside the embedding against the count in the config.
-    Tensors that are missing inside a layer are not noticed.
-
-    Fine: layers that are shared or of several kinds still have a number each.
-
-    Cure: fetch the file that holds them, or export again.
-    """
-    view.need_config()
-    view.need_whole()
-    facts = view.generator
-    embedding = view.embedding
-    if facts is None or embedding is None or embedding not in spellings(facts, "embedding"):
-        raise NotApplicable("where the layers stand is not known")
-    # Where two keys count (blocks and the sub-layers in them), the smaller one is of blocks.
-    counts = [view.setting(k) for k in _LAYER_COUNTS if isinstance(view.setting(k)[0], int)]
-    count, path = min(counts, key=lambda c: int(str(c[0])), default=(None, ()))
-    beside = embedding.removesuffix(".weight").rpartition(".")[0]
-    places = {beside, beside.removeprefix(facts.prefix.removesuffix(".")).removeprefix(".")}
-    roots = [f"{place}.{word}.".removeprefix(".") for place in places for word in _LAYER_ROOTS]
-    present = {
-        int(number)
-        for n in view.tensors
-        for root in roots
-        if n.startswith(root) and (number := n[len(root) :].partition(".")[0]).isdecimal()
-    }
-    if not isinstance(count, int) or not 0 < count <= _MOST_LAYERS or not present:
-        raise NotApplicable("the layers are not numbered beside the embedding")
-    missing = sorted(set(range(count)) - present)
-    if missing:
-        yield found(
-            ERROR,
-            f"{len(missing)} of {count} layers are not stored: {ranges(missing)}",
-            certainty=LIKELY,
-            at=view.at(*path),
-            evidence=(
-                Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}", count),
-                Evidence("names", f"layers {ranges(present)} are stored", sorted(present)),
-            ),
-            cure=advice("fetch the file that holds them, or export again"),
-            not_=f"setting {'.'.join(path)} to {len(present)}: the model would be another one",
-        )
 
 
 @rule("C08", "mtp-layers")
@@ -542,50 +492,12 @@ def config_not_strict(view: View) -> Iterator[Finding]:
     )
 
 
-@rule("C12", "names-of-another-family")
-def names_of_another_family(view: View) -> Iterator[Finding]:
-    """No tensor has a name that the class in config.json gives to its tensors.
-
-    Why: the names follow the layout of another family or of another program, or a script damaged
-    them. transformers finds nothing and starts with random weights; without a template of each
-    family, which one it is cannot be said here.
-
-    Recognised by: neither embedding nor head nor any other tensor where the class has them.
-
-    Fine: a new layout of a known family that is not known here.
-
-    Cure: convert the names, or set model_type and architectures to the family that they belong to.
-    """
-    view.need_config()
-    view.need_whole()
-    facts = view.declared
-    if facts is None or facts.task not in GENERATING or not facts.embedding or not view.tensors:
-        raise NotApplicable("the names of this class are not known")
-    if view.model_type not in facts.model_types:
-        raise NotApplicable("class and model_type are of two families")
-    inside = any(n.endswith("." + facts.embedding) for n in view.tensors)  # at another depth
-    known = view.embedding or view.head or view.body_is_there or inside
-    if known or view.wrappers or any(n.startswith(facts.prefix or "\0") for n in view.tensors):
-        return
-    shown = ", ".join(printable(p) for p, _ in collapse(view.tensors)[:3])
-    yield found(
-        WARNING,
-        f"no tensor has a name of {facts.name}: {shown}, …",
-        certainty=LIKELY,
-        at=view.at("architectures"),
-        evidence=(Evidence("names", f"{facts.name} has {facts.embedding}"),),
-        not_="training on: every weight would start from random numbers",
-    )
-
-
 RULES = (
     config_absent,
     adapter_only,
     model_type,
     base_class_saved,
     vocab_size,
-    layers_absent,
     mtp_layers,
     config_not_strict,
-    names_of_another_family,
 )

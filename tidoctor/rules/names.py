@@ -83,7 +83,7 @@ def _not_adapter(view: View) -> None:
         raise NotApplicable("the folder holds an adapter")
 
 
-@rule("N01", "wrapper-prefix", absorbs=("C12",))
+@rule("N01", "wrapper-prefix", absorbs=("C12", "N07", "N14"))
 def wrapper_prefix(view: View) -> Iterator[Finding]:
     """A training wrapper stands in front of the names: `module.`, `_orig_mod.` and their like.
 
@@ -400,7 +400,7 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     )
 
 
-@rule("N15", "names-cut", absorbs=("C12",))
+@rule("N15", "names-cut", absorbs=("C12", "N07", "N14"))
 def names_cut(view: View) -> Iterator[Finding]:
     """Every name has lost the same number of characters at its start.
 

@@ -7,16 +7,19 @@ around names are peeled off first, so that a head called `module.lm_head.weight`
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from tidoctor.atlas import families
+from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.families import ClassFacts
 from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location, Operation
+from tidoctor.header import span_bytes
 from tidoctor.names import (
     any_altered,
+    is_adapter,
     modern,
     peel,
     printable,
@@ -24,6 +27,7 @@ from tidoctor.names import (
     without_adapter,
     without_infixes,
 )
+from tidoctor.rules.fitting import Account, Fit, account, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 
@@ -91,13 +95,20 @@ class View:
 
     `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None
     leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
+    `explained` tells of which tensors, by their names in the files, other rules have spoken.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, wanted: str | None = None, deep: bool = False
+        self,
+        checkpoint: Checkpoint,
+        *,
+        wanted: str | None = None,
+        deep: bool = False,
+        explained: Callable[[View], frozenset[str]] = lambda view: frozenset(),
     ) -> None:
         self.checkpoint = checkpoint
         self.deep = deep
+        self._explained = explained
         self.wanted = self._wanted(wanted)
         self._asked = f" --as {wanted}" if wanted else ""
 
@@ -307,6 +318,72 @@ class View:
         if bare_embedding not in self.tensors and not _same_blocks(others, prefixed, prefix):
             return prefix, [], prefixed
         return prefix, others, prefixed
+
+    # --- what the class promises ---
+
+    @cached_property
+    def fit(self) -> Fit | str:
+        """How the tensors fit the class to be served, or why that cannot be known.
+
+        Raises NotApplicable when there is no config of transformers to promise anything.
+        """
+        self.need_config()
+        if self.target is not None:
+            return self.fit_as(self.target.name)
+        if self.declared_name is None:
+            return "config.json names no class"
+        return self.fit_as(families.modern_name(self.declared_name))
+
+    def fit_as(self, class_name: str) -> Fit | str:
+        """How the tensors fit a class under the config, or why that cannot be known."""
+        if self._unfit:
+            return self._unfit
+        try:
+            shapes = {name: tensor.shape for name, tensor in self.tensors.items()}
+            return fit(self.settings, class_name, shapes)
+        except NotCovered as e:
+            return e.reason
+
+    @cached_property
+    def _unfit(self) -> str:
+        """Why tensors cannot be held against a class, "" where they can."""
+        if self.incomplete:
+            return self.incomplete
+        if self.settings.get("auto_map"):
+            return "the model brings its own code"
+        for level in (self.settings, self.text_settings):
+            if level.get("quantization_config") or level.get("compression_config"):
+                return "the weights are quantised"
+        if any(is_adapter(n) for n in self.checkpoint.tensors):
+            return "an adapter is not merged"
+        matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}
+        return quantised(self.tensors, matrices) or ""
+
+    def need_fit(self) -> Fit:
+        """The same; raises CannotRun where it cannot be known."""
+        if isinstance(self.fit, str):
+            raise CannotRun(self.fit)
+        return self.fit
+
+    @cached_property
+    def account(self) -> Account:
+        """The causes of whatever does not fit and no other rule explains. Raises as `need_fit`."""
+        found = self.need_fit()
+        if found.exact:
+            return Account()
+        actual = {tensor.name: name for name, tensor in self.tensors.items()}
+        explained = {actual.get(n, n) for n in self._explained(self)}
+        if self.must_generate and self.generator:  # a head is the business of the rules about it
+            explained.update((self.head_name, str(self.generator.head)))
+        return account(self.settings, found, frozenset(explained))
+
+    def size_of(self, shape: tuple[int, ...]) -> tuple[str, int]:
+        """(dtype, bytes) that a tensor of this shape takes in the dtype of most of the weights."""
+        weights: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            weights[tensor.dtype] = weights.get(tensor.dtype, 0) + tensor.nbytes
+        dtype = max(weights, key=lambda d: (weights[d], d), default="F32")
+        return dtype, span_bytes(dtype, shape) or 0
 
     # --- head and embedding ---
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +28,10 @@ INERT = frozenset(
     "model_type bos_token_id eos_token_id layerdrop norm_eps decoder_start_token_id".split()
 )
 INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon", "_loss_coef")
+
+
+# Counts along which lists run.
+_COUNT = re.compile(r"layer|depth|stage|block|level|scale|group")
 
 
 def is_inert(path: str) -> bool:
@@ -107,6 +112,8 @@ def changed(values: Values, path: str, value: Any) -> Values:
     made = copy.deepcopy(values)
     before = get(made, path)
     put(made, path, value)
+    if not _COUNT.search(path.rpartition(".")[2]) and not isinstance(value, list):
+        return made
     if type(before) is int and type(value) is int and 1 < before <= 64 and 0 < value <= 64:
         where = path.rpartition(".")[0]
         beside = get(made, where) if where else made

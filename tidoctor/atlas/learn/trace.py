@@ -30,6 +30,7 @@ class Log:
 
     def __init__(self) -> None:
         self.reads: set[str] = set()
+        self.missed: set[str] = set()
         self.conditions: set[str] = set()
         self.values: set[str] = set()
         self.hashed: set[str] = set()
@@ -429,7 +430,13 @@ def watching(config: Any) -> Iterator[Log]:
     log = Log()
 
     def watched_read(self: Any, key: str) -> Any:
-        value = read(self, key)
+        try:
+            value = read(self, key)
+        except AttributeError:
+            path = object.__getattribute__(self, "__dict__").get("_watched_path")
+            if _log is not None and path is not None and not key.startswith("_"):
+                _log.missed.add(path + key)
+            raise
         if _log is None or key.startswith("_") or callable(value):
             return value
         own = object.__getattribute__(self, "__dict__")
