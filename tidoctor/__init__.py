@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from tidoctor.atlas.expectation import Expectation
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
+    from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule
 
-__all__ = ["__version__", "diagnose", "expect", "explain", "open", "repair", "tie", "untie"]
+__all__ = [
+    "__version__", "diagnose", "expect", "explain", "open", "repair", "second_opinion", "tie",
+    "untie",
+]  # fmt: skip
 
 
 def open(source: str | Path) -> Checkpoint:
@@ -55,6 +59,23 @@ def diagnose(
 
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
     return rules.diagnose(checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep)
+
+
+def second_opinion(
+    source: str | Path | Checkpoint, *, wanted: str | None = None, seconds: float = 120
+) -> Opinion:
+    """Ask the transformers installed beside tidoctor about a checkpoint.
+
+    It says which tensors the class has under this config, and what its loader makes of the names
+    and shapes in the files; it runs in a process of its own, for `seconds` at most, offline and
+    without code of the model. Why it could not be asked is the `reason` of the opinion.
+    Raises Unreadable, or Usage for an unknown class.
+    """
+    from tidoctor import opinion
+    from tidoctor.checkpoint import Checkpoint
+
+    checkpoint = source if isinstance(source, Checkpoint) else open(source)
+    return opinion.second_opinion(checkpoint, wanted, seconds)
 
 
 def repair(

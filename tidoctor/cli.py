@@ -183,6 +183,7 @@ def inspect(
         "tidoctor diagnose ./my-model",
         "tidoctor diagnose ./my-model --as causal-lm --deep",
         "tidoctor diagnose checkpoints/* --format concise --fail-on warning",
+        "tidoctor diagnose ./my-model --against-installed",
     )
 )
 def diagnose(
@@ -193,6 +194,14 @@ def diagnose(
     fail_on: Fail = FailOn.ERROR,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all values, not headers only.")
+    ] = False,
+    against_installed: Annotated[
+        bool,
+        typer.Option(
+            "--against-installed",
+            help="Ask the transformers installed beside tidoctor too: what tensors the class has, "
+            "and what it makes of these. Takes seconds, 120 at most; changes no exit code.",
+        ),
     ] = False,
     format: FullFormat = None,
     output: ToFile = None,
@@ -206,7 +215,8 @@ def diagnose(
     def examine(source: str) -> Told:
         checkpoint = tidoctor.open(source)
         found = tidoctor.diagnose(checkpoint, wanted=wanted, deep=deep, **rules)
-        return told.page.diagnosis(checkpoint, found), of_diagnosis(found, fail_on)
+        asked = tidoctor.second_opinion(checkpoint, wanted=wanted) if against_installed else None
+        return told.page.diagnosis(checkpoint, found, asked), of_diagnosis(found, fail_on)
 
     return told.each(sources, examine)
 

@@ -11,6 +11,7 @@ from tidoctor.report.text import Text, ended
 if TYPE_CHECKING:
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
+    from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.writer import Cost
 
@@ -20,9 +21,20 @@ class Concise(Text):
 
     between = ""
 
-    def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
-        """A line for each finding and for each rule that could not run."""
-        return ended(self._lines(checkpoint.source.name, found))
+    def diagnosis(
+        self, checkpoint: Checkpoint, found: Diagnosis, opinion: Opinion | None = None
+    ) -> str:
+        """A line for each finding and for each rule that could not run.
+
+        A second opinion has a line where it differs or could not be had.
+        """
+        from tidoctor.report.text.opinion import difference
+
+        name = checkpoint.source.name
+        lines = list(self._lines(name, found))
+        if opinion is not None and (told := difference(opinion)):
+            lines.append(f"{printable(name)}: {told}")
+        return ended(lines)
 
     def treatment(
         self, done: Treatment, cost: Cost | None, *, dry_run: bool, exit_code: int

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidoctor.atlas.expectation import Expectation
     from tidoctor.checkpoint import Checkpoint, Tensor
     from tidoctor.expecting import Answer
+    from tidoctor.opinion import Misfit, Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
     from tidoctor.writer import Cost, Receipt
@@ -82,10 +83,13 @@ class Objects:
             "unexpected_ok": found.unexpected_ok if found else [],
         })  # fmt: skip
 
-    def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
-        """`tidoctor.diagnosis/1`."""
+    def diagnosis(
+        self, checkpoint: Checkpoint, found: Diagnosis, opinion: Opinion | None = None
+    ) -> str:
+        """`tidoctor.diagnosis/1`; `installed` is null when no second opinion was asked for."""
         summary = {**_summary(found), "bytes_read": checkpoint.source.bytes_read}
         body = _diagnosis(found) | {"summary": summary}
+        body["installed"] = _installed(opinion) if opinion else None
         return _line("diagnosis", {"source": _source(checkpoint), **body})
 
     def treatment(
@@ -202,6 +206,44 @@ def _diagnosis(found: Diagnosis) -> Json:
         "loaders": [],
         "not_run": [{"code": one.code, "reason": one.reason} for one in found.not_run],
     }
+
+
+def _installed(opinion: Opinion) -> Json:
+    """Names as the library tells them: those of `files` are names in memory."""
+    atlas, files = opinion.atlas, opinion.files
+    told = not opinion.reason
+    return {
+        "class": opinion.class_name,
+        "library": (
+            {"name": "transformers", "version": opinion.version} if opinion.version else None
+        ),
+        "reason": opinion.reason or None,
+        "tensors": len(opinion.tensors) if told else None,
+        "atlas": {
+            "version": atlas.version,
+            "reason": atlas.reason or None,
+            "agrees": atlas.agrees,
+            "form": atlas.form,
+            "compared": atlas.compared,
+            "installed_only": atlas.installed_only,
+            "atlas_only": atlas.atlas_only,
+            "shapes": [_misfit(m, "atlas", "installed") for m in atlas.shapes],
+            "ties": atlas.ties,
+        } if told else None,
+        "files": {
+            "reason": files.reason or None,
+            "complete": files.complete,
+            "compared": files.compared,
+            "missing": files.missing,
+            "unexpected": files.unexpected,
+            "mismatched": [_misfit(m, "found", "wanted") for m in files.mismatched],
+            "failed": [{"name": name, "reason": why} for name, why in files.failed],
+        } if told else None,
+    }  # fmt: skip
+
+
+def _misfit(one: Misfit, found: str, wanted: str) -> Json:
+    return {"name": one.name, found: one.found, wanted: one.wanted}
 
 
 def _summary(found: Diagnosis) -> Json:

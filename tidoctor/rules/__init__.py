@@ -13,7 +13,7 @@ from dataclasses import replace
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
-from tidoctor.rules import config, data, expected, files, head, names, shards
+from tidoctor.rules import classes, config, data, expected, files, head, layouts, names, shards
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
 from tidoctor.rules.symptoms import Symptom, symptoms
 from tidoctor.rules.view import View
@@ -25,7 +25,9 @@ _EVALUATION = (
     *files.RULES,
     *shards.RULES,
     *names.RULES,
+    *layouts.RULES,
     *config.RULES,
+    *classes.RULES,
     *head.RULES,
     *expected.RULES,
     *data.RULES,
@@ -34,10 +36,10 @@ RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 """Every rule, in the order of its code."""
 
 # Rules whose findings account for tensors that are missing, left over or of another shape.
-_EXPLAINING = tuple(
-    r for r in RULES
-    if r.code in {"C05", "C08", "D01", "D02", "H02", "H08", "H09", "H10", "H11", "H12", "N12", "N13"}
-)  # fmt: skip
+_SINGLE_CAUSES = frozenset({
+    "C04", "C05", "C08", "D01", "D02", "H02", "H08", "H09", "H10", "H11", "H12", "N12", "N13",
+})  # fmt: skip
+_EXPLAINING = tuple(r for r in RULES if r.code in _SINGLE_CAUSES)
 
 _BY_KEY = {key: rule for rule in RULES for key in (rule.code, rule.name)}
 

@@ -7,31 +7,25 @@ from collections.abc import Iterator
 
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
-from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.names import collapse, printable, some
+from tidoctor.finding import Cure, Evidence, Finding, Location
+from tidoctor.names import collapse, printable
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
     NOTE,
-    PROVEN,
     WARNING,
     CannotRun,
     NotApplicable,
     advice,
     consent,
     found,
-    rename,
     rule,
     safe,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View, is_foreign_config
+from tidoctor.rules.view import FLOATS, MORE_ROWS, View, is_foreign_config
 
-_WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-_LAYER_ROOTS = ("layers", "h", "blocks")
-_MOST_LAYERS = 10_000
-_MOST_OWN = 10  # tensors of a head; a masked language model has up to eight
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 _LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
@@ -145,192 +139,6 @@ def model_type(view: View) -> Iterator[Finding]:
             at=view.at("model_type"),
             evidence=(Evidence(str(view.at("model_type")), f"model_type is {view.model_type}"),),
         )
-
-
-@rule("C04", "base-class-saved")
-def base_class_saved(view: View) -> Iterator[Finding]:
-    """`architectures` names no class that fits: the bare base class, a wrapper, an old spelling.
-
-    Why: a model that was loaded with AutoModel and saved has lost the prefix of its names and, when
-    head and embedding are not tied, its head. Servers that choose by `architectures` refuse it.
-
-    Recognised by: the class in config.json, names without base prefix, no head.
-
-    Fine: embedding models are saved from the bare class on purpose, hence a warning, and a note
-    beside the files of sentence-transformers. With `--as causal-lm` it is an error.
-    GPT2LMHeadModel and T5EncoderModel end in "Model" and are whole classes.
-
-    Cure: put the prefix back and set `architectures`; a lost head has to come from the model that
-    this one was tuned from.
-    """
-    view.need_config()
-    name = view.declared_name
-    if name is None or "architectures" not in view.settings:
-        yield from _no_architectures(view)
-        return
-    if name.startswith(_WRAPPERS):
-        yield from _wrapper_class(view, name)
-        return
-    modern = families.modern_name(name)
-    if modern != name and families.class_facts(modern):
-        yield found(
-            WARNING,
-            f"architectures names {printable(name)}, today {modern}",
-            at=view.at("architectures"),
-            evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
-            cure=consent(
-                f"set architectures to {modern}", set_key("architectures", value=[modern])
-            ),
-        )
-        return
-    if _is_bare(view, name):
-        yield from _bare_class(view, name)
-
-
-def _no_architectures(view: View) -> Iterator[Finding]:
-    generator = view.generator
-    if view.model_type is None or generator is None:
-        return
-    cure = None
-    if view.wanted is generator or view.head is not None or view.tie.meant is True:
-        cure = consent(
-            f"set architectures to {generator.name}",
-            set_key("architectures", value=[generator.name]),
-        )
-    yield found(
-        WARNING,
-        "architectures is not written; servers that choose the class by it refuse the model",
-        at=view.at(),
-        evidence=(Evidence(CONFIG, "there is no key architectures"),),
-        cure=cure,
-    )
-
-
-def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
-    yield found(
-        ERROR,
-        f"architectures names {printable(name)}, a wrapper and not a model class",
-        at=view.at("architectures"),
-        evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
-        cure=consent(
-            f"set architectures to {view.generator.name}",
-            set_key("architectures", value=[view.generator.name]),
-        )
-        if view.generator
-        else None,
-    )
-
-
-def _is_bare(view: View, name: str) -> bool:
-    facts = view.declared
-    if facts is not None and view.model_type in facts.model_types:
-        whole = view.generator is not None and view.generator.base == facts.name
-        # With many tensors of its own, the other class is another network (BLIP's decoder).
-        near = view.generator is not None and len(view.generator.own) <= _MOST_OWN
-        return facts.task == "base" and whole and near and not name.endswith("Encoder")
-    # A class that nobody knows, saved as the bare class of a family that somebody knows.
-    own_code = "auto_map" in view.settings
-    if own_code or not name.endswith("Model") or view.generator is None:
-        return False
-    try:
-        return bool(view.layout[1])
-    except NotApplicable:
-        return False
-
-
-def _bare_class(view: View, name: str) -> Iterator[Finding]:
-    generator = view.generator
-    if generator is None:
-        return
-    try:
-        prefix, bare, prefixed = view.layout
-    except NotApplicable:
-        prefix, bare, prefixed = "", [], []
-    view.need_whole()
-    encoder = generator.task == "masked-lm"
-    lost = view.missing_parts(generator)
-    head_lost = view.head_is_lost
-    demanded = view.wanted is not None and view.wanted.task in GENERATING
-    severity = ERROR if demanded else NOTE if encoder or view.embedding_model else WARNING
-    operations: list[Operation] = []
-    if bare and not prefixed:
-        operations += [rename(view.tensors[n].name, prefix + n) for n in bare]
-    operations.append(set_key("architectures", value=[generator.name]))
-    cure: Cure | None
-    if lost:
-        operations += [{"op": "graft", "tensor": n} for n in lost]
-        if head_lost:  # what belongs to an untied head, in releases that store it (a bias)
-            aliases = (a for a in generator.ties if a in generator.own and a not in lost)
-            operations += [
-                {"op": "graft", "tensor": a, "optional": True}
-                for a in aliases
-                if a not in view.tensors
-            ]
-        what = f"take {some(lost, 2)} from the model it was tuned from"
-        cure = consent(_cure_text(bare, prefix, generator.name, what), *operations, needs="donor")
-    elif view.tie.meant is None and view.head is None:
-        cure = None
-    elif generator.task == "causal-lm" and families.class_for(view.model_type or "", "seq2seq-lm"):
-        cure = None  # the causal class of such a family is the decoder alone
-    else:
-        cure = safe(_cure_text(bare, prefix, generator.name, ""), *operations)
-    includes = (
-        *(("N04",) if bare else ()),
-        *(("H02",) if head_lost else ()),
-        *(("H10",) if set(lost) - {generator.head} else ()),
-    )
-    yield found(
-        severity,
-        f"saved from {printable(name)}, the class without a head"
-        + (f"; {some(lost, 2)} {'is' if len(lost) == 1 else 'are'} lost" if lost else ""),
-        certainty=PROVEN if view.declared else LIKELY,
-        at=view.at("architectures"),
-        tensors=(*(view.tensors[n].name for n in bare), *lost),
-        evidence=_bare_evidence(view, name, generator.name, prefix, bare, head_lost),
-        includes=includes,
-        cure=cure,
-        caution="if the head was trained, only the training run still has it" if lost else "",
-        not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong"
-        if head_lost
-        else "",
-    )
-
-
-def _cure_text(bare: list[str], prefix: str, name: str, graft: str) -> str:
-    steps = [f"put `{prefix}` in front of {len(bare)} names"] if bare else []
-    return ", ".join([*steps, *([graft] if graft else []), f"set architectures to {name}"])
-
-
-def _bare_evidence(
-    view: View, name: str, generator: str, prefix: str, bare: list[str], lost: bool
-) -> tuple[Evidence, ...]:
-    rows = [
-        Evidence(str(view.at("architectures")), f'architectures is ["{printable(name)}"]'),
-        *view.tie.evidence,
-    ]
-    total = len(view.tensors)
-    if bare:
-        shown = ", ".join(printable(p) for p, _ in collapse(bare)[:2])
-        rows.append(
-            Evidence(
-                "names",
-                f"{len(bare)} of {total} tensors lack the prefix `{prefix}`: {shown}, …",
-                len(bare),
-            )
-        )
-    if lost and view.embedding:
-        tensor = view.tensors[view.embedding]
-        have = view.checkpoint.nbytes
-        shape = " × ".join(map(str, tensor.shape))
-        rows.append(
-            Evidence(
-                "size",
-                f"{have} bytes; {generator} needs {tensor.nbytes} more = one {shape} "
-                f"{tensor.dtype} tensor",
-                tensor.nbytes,
-            )
-        )
-    return tuple(rows)
 
 
 @rule("C05", "vocab-size")
@@ -496,7 +304,6 @@ RULES = (
     config_absent,
     adapter_only,
     model_type,
-    base_class_saved,
     vocab_size,
     mtp_layers,
     config_not_strict,

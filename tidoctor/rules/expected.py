@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.errors import Unreadable
-from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.names import collapse, printable, ranges, some, some_patterns, template
-from tidoctor.rules.fitting import Fit, Gap, Misfit, Renaming
+from tidoctor.finding import Evidence, Finding
+from tidoctor.names import printable, ranges, some_patterns, template
+from tidoctor.rules.fitting import Fit, Gap
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -26,54 +25,24 @@ from tidoctor.rules.rule import (
     advice,
     consent,
     found,
-    rename,
     rule,
     set_key,
 )
-from tidoctor.rules.view import GENERATING, View, spellings
+from tidoctor.rules.view import View, spellings
+from tidoctor.rules.wording import (
+    MOST_ROWS,
+    gap_rows,
+    misfit_row,
+    place,
+    renaming_cure,
+    shape_text,
+)
 
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _LAYER_ROOTS = ("layers", "h", "blocks")
 _MOST_LAYERS = 10_000
-_MOST_SHOWN = 6
-# Words that a multimodal class puts around the names of the text model in it.
-_AROUND_TEXT = re.compile(
-    r"(?:model\.)?(?:language_model|text_model|thinker|llm)(?:\.model)?|model\.language_model"
-)
-_POOLER = re.compile(r"(?:^|\.)pooler\.")
 _ZEROS = re.compile(rb"\0*")
 _MOST_BYTES = 64_000_000  # of biases read to see whether they are zero
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape)) or "a number"
-
-
-def _in_index(view: View, name: str) -> Location:
-    """The line of a tensor in the index, else its file. The name is canonical."""
-    tensor = view.tensors[name]
-    index = view.checkpoint.index
-    if index and (line := index.document.line("weight_map", tensor.name)):
-        return Location(index.file, line)
-    return Location(tensor.file)
-
-
-def _lost(view: View, gaps: Sequence[Gap]) -> tuple[int, tuple[Evidence, ...]]:
-    """Bytes of missing tensors, and what they are."""
-    rows: list[Evidence] = []
-    total = 0
-    shapes = {gap.name: gap.shape for gap in gaps}
-    dtype = view.size_of(())[0]
-    for pattern, members in collapse(shapes):
-        size = sum(view.size_of(shapes[m])[1] for m in members)
-        total += size
-        if len(rows) < _MOST_SHOWN:
-            kinds = {shapes[m] for m in members}
-            shape = _shape(shapes[members[0]]) if len(kinds) == 1 else "several shapes"
-            count = f"{len(members)} tensors, " if len(members) > 1 else ""
-            fact = f"{printable(pattern)}: {count}{shape}, {size} bytes in {dtype}"
-            rows.append(Evidence("shapes", fact, list(shapes[members[0]])))
-    return total, tuple(rows)
 
 
 @rule("C06", "dimension-contradicts", absorbs=("H12",))
@@ -102,7 +71,8 @@ def dimension_contradicts(view: View) -> Iterator[Finding]:
     cure = None
     said = f"{len(misfits)} tensors have another shape than config.json asks for"
     if len(misfits) == 1:
-        said = f"{printable(first.name)} is {_shape(first.found)}, not {_shape(first.expected)}"
+        wrong, right = shape_text(first.found), shape_text(first.expected)
+        said = f"{printable(first.name)} is {wrong}, not {right}"
     at = view.at()
     if len(fitting) == 1:
         one = fitting[0]
@@ -110,7 +80,7 @@ def dimension_contradicts(view: View) -> Iterator[Finding]:
         said = f"{printable(key)} is {one.old}; the shapes are those of {one.new}"
         cure = consent(f"set {printable(key)} to {one.new}", set_key(*one.path, value=one.new))
         at = view.at(*one.path)
-    rows = [_misfit_row(m) for m in misfits[:_MOST_SHOWN]]
+    rows = [misfit_row(m) for m in misfits[:MOST_ROWS]]
     if len(fitting) > 1:
         ways = " or ".join(f"{'.'.join(map(printable, c.path))} {c.new}" for c in fitting[:3])
         rows.append(Evidence(CONFIG, f"one other value would do: {ways}"))
@@ -122,14 +92,6 @@ def dimension_contradicts(view: View) -> Iterator[Finding]:
         evidence=tuple(rows),
         cure=cure,
         not_="ignore_mismatched_sizes=True: these tensors become random",
-    )
-
-
-def _misfit_row(misfit: Misfit) -> Evidence:
-    return Evidence(
-        "shapes",
-        f"{printable(misfit.name)} is {_shape(misfit.found)}, expected {_shape(misfit.expected)}",
-        list(misfit.found),
     )
 
 
@@ -159,9 +121,9 @@ def per_rank_slice(view: View) -> Iterator[Finding]:
         f"{some_patterns(names)}: {len(misfits)} of {len(view.tensors)} tensors hold one part in "
         f"{account.share} of their values",
         certainty=PROVEN if len(misfits) > 2 else LIKELY,
-        at=_in_index(view, misfits[0].name),
+        at=place(view, misfits[0].name),
         tensors=tuple(names),
-        evidence=tuple(_misfit_row(m) for m in misfits[:_MOST_SHOWN]),
+        evidence=tuple(misfit_row(m) for m in misfits[:MOST_ROWS]),
         cure=advice("join the parts of all ranks, or export again with the parameters gathered"),
         caution="the other parts are not in these files",
         not_="changing config.json: the other parts stay lost",
@@ -191,14 +153,14 @@ def layers_absent(view: View) -> Iterator[Finding]:
         yield from _layers_by_number(view)
         return
     gaps = view.account.gaps
-    idle = [gap for gap in gaps if _POOLER.search(gap.name)]
+    idle = [gap for gap in gaps if view.is_idle(gap.name)]
     if idle:
         yield _pooler(view, idle)
     gaps = tuple(gap for gap in gaps if gap not in idle)
     if not gaps:
         return
     whole = _whole_layers(gaps, fit)
-    total, rows = _lost(view, gaps)
+    total, rows = gap_rows(view, gaps)
     parts = []
     inside = [g for g in gaps if _layer(g.name) not in {k for ks in whole.values() for k in ks}]
     for root, keys in whole.items():
@@ -231,7 +193,7 @@ def layers_absent(view: View) -> Iterator[Finding]:
 
 
 def _pooler(view: View, gaps: Sequence[Gap]) -> Finding:
-    total, rows = _lost(view, gaps)
+    total, rows = gap_rows(view, gaps)
     return found(
         NOTE,
         f"the pooler is not stored: {some_patterns([g.name for g in gaps])}",
@@ -340,7 +302,7 @@ def biases_contradict(view: View) -> Iterator[Finding]:
     name = fit.expected.class_name
     if account.biases:
         gaps = account.biases
-        total, rows = _lost(view, gaps)
+        total, rows = gap_rows(view, gaps)
         yield found(
             ERROR,
             f"{len(gaps)} biases of {name} are not stored: "
@@ -386,215 +348,6 @@ def _all_zero(view: View, names: Sequence[str]) -> bool | None:
     return True
 
 
-@rule("C12", "names-of-another-family", absorbs=("H10", "H03"))
-def names_of_another_family(view: View) -> Iterator[Finding]:
-    """The tensors are those of another class than config.json names.
-
-    Why: model_type or architectures was copied from another model, or a script converted the one
-    and not the other. transformers leaves out what the class does not know, and starts with random
-    numbers whatever has no tensor.
-
-    Recognised by: another class that gives exactly these names and shapes under the values of this
-    config. For a class that is not known to every tensor: no name at all where it has them.
-
-    Fine: llama-compatible files under `llama` on purpose; there the tensors fit.
-
-    Cure: set model_type and architectures to the family that the tensors belong to, or convert the
-    names.
-    """
-    view.need_config()
-    view.need_whole()
-    if isinstance(view.fit, str) or (view.account.unknown and not view.account.elsewhere):
-        yield from _no_name_of_the_class(view)
-        return
-    elsewhere = view.account.elsewhere
-    if not elsewhere:
-        return
-    own = view.fit.expected
-    fitting = [name for name, _ in elsewhere]
-    operations = [set_key("architectures", value=[fitting[0]])]
-    if (model_type := elsewhere[0][1]) != view.model_type:
-        operations.append(set_key("model_type", value=model_type))
-    yield found(
-        ERROR,
-        f"the tensors are not those of {own.class_name}; they are exactly those of "
-        f"{some(fitting, 3)}",
-        certainty=PROVEN if len(fitting) == 1 else LIKELY,
-        at=view.at("model_type"),
-        evidence=_difference(view, view.fit),
-        cure=consent(
-            f"set model_type to {model_type} and architectures to {fitting[0]}", *operations
-        )
-        if len(fitting) == 1
-        else None,
-        not_="training on: what the class does not know would be left out",
-    )
-
-
-def _difference(view: View, fit: Fit) -> tuple[Evidence, ...]:
-    rows = []
-    if fit.unexpected:
-        rows.append(
-            Evidence(
-                "names",
-                f"{fit.expected.class_name} has no place for {some_patterns(fit.unexpected)}",
-                len(fit.unexpected),
-            )
-        )
-    if fit.missing:
-        names = [gap.name for gap in fit.missing]
-        rows.append(
-            Evidence(
-                "names", f"{fit.expected.class_name} needs {some_patterns(names)}", len(names)
-            )
-        )
-    rows += [_misfit_row(m) for m in fit.mismatched[:3]]
-    return tuple(rows)
-
-
-def _no_name_of_the_class(view: View) -> Iterator[Finding]:
-    facts = view.declared
-    if facts is None or facts.task not in GENERATING or not facts.embedding or not view.tensors:
-        raise NotApplicable("the names of this class are not known")
-    if view.model_type not in facts.model_types:
-        raise NotApplicable("class and model_type are of two families")
-    inside = any(n.endswith("." + facts.embedding) for n in view.tensors)  # at another depth
-    known = view.embedding or view.head or view.body_is_there or inside
-    if known or view.wrappers or any(n.startswith(facts.prefix or "\0") for n in view.tensors):
-        return
-    shown = ", ".join(printable(p) for p, _ in collapse(view.tensors)[:3])
-    yield found(
-        WARNING,
-        f"no tensor has a name of {facts.name}: {shown}, …",
-        certainty=LIKELY,
-        at=view.at("architectures"),
-        evidence=(Evidence("names", f"{facts.name} has {facts.embedding}"),),
-        not_="training on: every weight would start from random numbers",
-    )
-
-
-@rule("N07", "part-of-another-class", absorbs=("C12", "C07", "N14", "H08"))
-def part_of_another_class(view: View) -> Iterator[Finding]:
-    """A text class with the names of a multimodal model, or the other way round.
-
-    Why: a part was saved with the names of the whole, or the whole was declared as its part.
-    transformers finds nothing where the class looks and starts with random numbers.
-
-    Recognised by: the same names and shapes but for the words that stand around the text model
-    (`language_model`, `thinker`); or class and model_type of two kinds, of which the other one fits
-    exactly.
-
-    Fine: multimodal names under a multimodal class, in the spelling of any release.
-
-    Cure: name the class that fits, or rename the tensors of the part. Parts that are gone have to
-    come from the source.
-    """
-    view.need_config()
-    view.need_whole()
-    if isinstance(view.fit, str):
-        yield from _declared_as_a_part(view)
-        return
-    account = view.account
-    around = [r for r in account.renamed if _is_around(r)]
-    if not around:
-        if account.unknown:
-            yield from _text_alone(view, view.fit)
-        return
-    pairs = [pair for r in around for pair in r.pairs]
-    inner = all(len(r.old) > len(r.new) for r in around)
-    here = [view.tensors[old].name for old, _ in pairs]
-    name = view.fit.expected.class_name
-    rest = [n for n in view.fit.unexpected if n not in {old for old, _ in pairs}]
-    lost = [gap.name for gap in account.gaps]
-    words = around[0].old if inner else around[0].new
-    said = (
-        f"{len(here)} tensors stand under `{printable(words)}`, where {name} has none"
-        if inner
-        else f"{len(here)} tensors lack the `{words}` that {name} puts around its text model"
-    )
-    yield found(
-        ERROR,
-        said + (f"; {len(lost)} tensors of its other parts are not stored" if lost else ""),
-        at=_in_index(view, pairs[0][0]),
-        tensors=tuple(here + lost),
-        evidence=(
-            Evidence("names", f"stored: {some_patterns(here)}", len(here)),
-            Evidence("names", f"{name} has {some_patterns([new for _, new in pairs])}"),
-            *((Evidence("names", f"also stored: {some_patterns(rest)}"),) if rest else ()),
-        ),
-        cure=_renaming_cure(view, around) if not lost else None,
-    )
-
-
-def _is_around(renaming: Renaming) -> bool:
-    """Whether words around a text model were put in or left out."""
-    old, new = renaming.old.split("."), renaming.new.split(".")
-    longer, shorter = (old, new) if len(old) >= len(new) else (new, old)
-    more = [w for w in longer if w not in shorter]
-    return bool(more) and _AROUND_TEXT.fullmatch(".".join(more)) is not None
-
-
-def _declared_as_a_part(view: View) -> Iterator[Finding]:
-    """`architectures` names another kind of class than model_type, which fits exactly."""
-    facts = view.declared
-    reason = view.fit if isinstance(view.fit, str) else ""
-    if facts is None or view.model_type is None or view.wanted is not None:
-        raise CannotRun(reason)
-    if view.model_type in facts.model_types or not facts.model_types:
-        raise CannotRun(reason)
-    other = families.class_for(view.model_type, "image-text-to-text") or families.class_for(
-        view.model_type, "causal-lm"
-    )
-    if other is None or other == facts.name:
-        raise CannotRun(reason)
-    fit = view.fit_as(other)
-    if isinstance(fit, str):
-        raise CannotRun(fit)
-    if fit.missing or fit.mismatched or fit.unexpected or fit.unclear:
-        return
-    yield found(
-        ERROR,
-        f"architectures names {facts.name}; config and tensors are those of {other}",
-        at=view.at("architectures"),
-        evidence=(
-            Evidence(str(view.at("model_type")), f"model_type is {view.model_type}"),
-            Evidence("names", f"all {len(view.tensors)} tensors are those of {other}"),
-        ),
-        cure=consent(
-            f"set architectures to {other}", set_key("architectures", value=[other])
-        ),
-    )
-
-
-def _text_alone(view: View, fit: Fit) -> Iterator[Finding]:
-    """The text model of a multimodal class alone, told by its embedding."""
-    promised = fit.expected.saved or fit.expected.memory
-    for bare in ("model.embed_tokens.weight", "embed_tokens.weight"):
-        if bare in view.tensors and bare not in promised:
-            whole = next((n for n in promised if n.endswith(f".{bare}")), None)
-            break
-    else:
-        raise CannotRun(view.account.unknown)
-    if whole is None or any(n.startswith(whole.split(".")[0] + ".") for n in view.tensors if
-                            not whole.startswith("model.")):  # fmt: skip
-        raise CannotRun(view.account.unknown)
-    around = whole.removesuffix(f".{bare}")
-    roots = {n.split(".")[0] for n in promised} - {n.split(".")[0] for n in view.tensors}
-    if not _AROUND_TEXT.fullmatch(around) or not roots:
-        raise CannotRun(view.account.unknown)
-    yield found(
-        ERROR,
-        f"only a text model is stored, without the `{around}` that {fit.expected.class_name} puts "
-        "around it; its other parts are not there",
-        certainty=LIKELY,
-        at=view.at("architectures"),
-        evidence=(
-            Evidence("names", f"{bare} is stored, {fit.expected.class_name} has {whole}"),
-            Evidence("names", f"nothing is stored under {some(sorted(roots), 4)}"),
-        ),
-    )
-
-
 @rule("N14", "component-renamed", absorbs=("C12",))
 def component_renamed(view: View) -> Iterator[Finding]:
     """One component of the names is another word than the class has: `embedding`, `final_norm`.
@@ -614,7 +367,7 @@ def component_renamed(view: View) -> Iterator[Finding]:
     if account.unknown:
         raise CannotRun(account.unknown)
     for renaming in account.renamed:
-        if _is_around(renaming):
+        if renaming.around_text:
             continue
         here = [view.tensors[old].name for old, _ in renaming.pairs]
         names = [new for _, new in renaming.pairs]
@@ -630,33 +383,21 @@ def component_renamed(view: View) -> Iterator[Finding]:
             f"{some_patterns(here)}: {len(here)} of {len(view.tensors)} tensors "
             f"{'is' if len(here) == 1 else 'are'} called {words}",
             certainty=PROVEN if renaming.certain else LIKELY,
-            at=_in_index(view, renaming.pairs[0][0]),
+            at=place(view, renaming.pairs[0][0]),
             tensors=tuple(here),
             evidence=(
                 Evidence("names", f"left over: {some_patterns(here)}", len(here)),
                 Evidence("names", f"missing: {some_patterns(names)}", len(names)),
                 Evidence("shapes", "each has the shape of the one that it would become"),
             ),
-            cure=_renaming_cure(view, [renaming]) if renaming.certain else None,
+            cure=renaming_cure(view, [renaming]) if renaming.certain else None,
         )
 
 
-def _renaming_cure(view: View, renamings: Sequence[Renaming]) -> Cure | None:
-    if view.wrappers or not all(r.certain for r in renamings):
-        return None
-    pairs = [(view.tensors[old].name, new) for r in renamings for old, new in r.pairs]
-    if any(new in view.checkpoint.tensors for _, new in pairs):
-        return None
-    operations: list[Operation] = [rename(old, new) for old, new in pairs]
-    return consent(f"rename {len(pairs)} tensors", *operations)
-
-
 RULES = (
-    part_of_another_class,
     component_renamed,
     dimension_contradicts,
     layers_absent,
     biases_contradict,
-    names_of_another_family,
     per_rank_slice,
 )

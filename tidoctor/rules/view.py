@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 
 from tidoctor.atlas import families
@@ -27,7 +28,8 @@ from tidoctor.names import (
     without_adapter,
     without_infixes,
 )
-from tidoctor.rules.fitting import Account, Fit, account, fit, quantised
+from tidoctor.rules.causes import Account, account, others
+from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 
@@ -340,9 +342,60 @@ class View:
             return self._unfit
         try:
             shapes = {name: tensor.shape for name, tensor in self.tensors.items()}
-            return fit(self.settings, class_name, shapes)
+            return fit(self._settings_for(class_name), class_name, shapes)
         except NotCovered as e:
             return e.reason
+
+    def _settings_for(self, class_name: str) -> Mapping[str, object]:
+        """The config from which a class is built: the text part for classes of text alone."""
+        facts = families.class_facts(class_name)
+        types = facts.model_types if facts else ()
+        if self.text_level and self.model_type not in types:
+            inner = self.text_settings.get("model_type")
+            if isinstance(inner, str) and inner in types:
+                return self.text_settings
+        return self.settings
+
+    def is_idle(self, name: str) -> bool:
+        """Whether nothing that the class computes by default depends on a tensor: poolers."""
+        heads = self.target is not None and self.target.task not in ("base", "encoder")
+        return not heads and ".pooler." in f".{name}"
+
+    @cached_property
+    def elsewhere(self) -> tuple[tuple[str, str], ...]:
+        """(class, model type) of the classes that the tensors fit exactly instead.
+
+        None are looked for where another class is wanted than the declared one, or where the
+        tensors are not known to be other ones.
+        """
+        found = self.fit
+        if isinstance(found, str) or self.saved_as is not None or not found.unexpected:
+            return ()
+        return tuple(others(self.settings, found))
+
+    @cached_property
+    def kin(self) -> tuple[str, ...]:
+        """Those of the same model type, where the class to be served lacks tensors."""
+        found = self.fit
+        if isinstance(found, str) or not (found.missing or found.mismatched):
+            return ()
+        own = found.expected.model_type
+        return tuple(name for name, model_type in self.elsewhere if model_type == own)
+
+    @cached_property
+    def saved_as(self) -> ClassFacts | None:
+        """The class in config.json, where another one is wanted; None otherwise."""
+        if self.wanted is None or self.declared is None:
+            return None
+        return None if self.wanted.name == self.declared.name else self.declared
+
+    def _strange(self, found: Fit) -> Fit:
+        """A fit whose left over tensors belong to no class that is wanted or declared."""
+        if self.saved_as is None:
+            return found
+        other = self.fit_as(self.saved_as.name)
+        known = frozenset() if isinstance(other, str) else frozenset(other.unexpected)
+        return replace(found, unexpected=tuple(n for n in found.unexpected if n in known))
 
     @cached_property
     def _unfit(self) -> str:
@@ -375,7 +428,8 @@ class View:
         explained = {actual.get(n, n) for n in self._explained(self)}
         if self.must_generate and self.generator:  # a head is the business of the rules about it
             explained.update((self.head_name, str(self.generator.head)))
-        return account(self.settings, found, frozenset(explained))
+        strange = self._strange(found)
+        return account(self.settings, strange, frozenset(explained), lambda: self.elsewhere)
 
     def size_of(self, shape: tuple[int, ...]) -> tuple[str, int]:
         """(dtype, bytes) that a tensor of this shape takes in the dtype of most of the weights."""

@@ -15,6 +15,10 @@ from tidoctor.atlas import learner
 Shapes = dict[str, tuple[int, ...]]
 # A build that takes longer is not worth learning from.
 SECONDS = 5
+# Fields of config.json whose names begin with an underscore.
+HIDDEN = frozenset({"_remove_final_layer_norm"})
+# The first one may have to import the library's code.
+FIRST_SECONDS = 30
 
 
 class Part:
@@ -112,26 +116,39 @@ def nested(config: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, A
             yield from nested(value, f"{path}.{key}" if path else key, depth + 1)
 
 
+@functools.cache
+def type_name(kind: Any) -> str:
+    """The model type of a config class, or its own name where another class has that type."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    name = str(kind.model_type)
+    try:
+        holder = CONFIG_MAPPING[name]
+    except KeyError:
+        holder = kind
+    return name if name and holder is kind else str(kind.__name__)
+
+
 def flattened(config: Any) -> dict[str, Any]:
     """Config values by dotted path, by the names that the class reads."""
     found: dict[str, Any] = {}
     for path, each in nested(config):
         before = f"{path}." if path else ""
         for key, value in vars(each).items():
-            if not key.startswith("_") and isinstance(
+            if (not key.startswith("_") or key in HIDDEN) and isinstance(
                 value, (int, float, str, list, tuple, dict, type(None))
             ):
                 found[before + key] = list(value) if isinstance(value, tuple) else value
-        found[before + "model_type"] = type(each).model_type
+        found[before + "model_type"] = type_name(type(each))
         with contextlib.suppress(Exception):
             found[before + "num_labels"] = each.num_labels
     return found
 
 
-def built(name: str, values: Mapping[str, Any], **how: Any) -> Built:
+def built(name: str, values: Mapping[str, Any], seconds: int = SECONDS, **how: Any) -> Built:
     """Build a class from raw config values; raises whatever the library raises."""
     config = configured(name, values)
-    with limited():
+    with limited(seconds):
         made = Built(name, config, **how)
     for path, each in nested(config):
         raw: Any = values
@@ -257,7 +274,7 @@ def default_values(name: str) -> dict[str, Any]:
             learner.fill(values)
         try:
             values = prepared(values, kind.from_dict(copy.deepcopy(values)))
-            built(name, values, parts=False, disk=False)
+            built(name, values, FIRST_SECONDS, parts=False, disk=False)
         except Exception as reason:
             error = reason
             continue

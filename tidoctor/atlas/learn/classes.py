@@ -6,7 +6,7 @@ import functools
 import re
 import time
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tidoctor.atlas.learn.builds import (
     nested,
 )
 from tidoctor.atlas.learn.fit import NoFit, Patience, Vocabulary
-from tidoctor.atlas.learn.forms import Form, Inexpressible
+from tidoctor.atlas.learn.forms import Form, Inexpressible, entries_of
 from tidoctor.atlas.learn.predict import Uncovered, predicted
 from tidoctor.atlas.learn.samples import Sampler, get, is_inert, watched
 
@@ -28,7 +28,9 @@ SECONDS = 40.0
 RANDOM = 40
 HELD_OUT = 16
 ROUNDS = 4
-FITTING = 20.0
+FITTING = 12.0
+# How many fields may be tied to their default because their effect is not understood.
+MOST_HELD = 8
 
 
 # Two activations that hold parameters, and one more that does not.
@@ -98,7 +100,8 @@ class Lesson:
                 if signature not in signatures and self.watched < 40:
                     signatures.add(signature)
                     self._watch(raw)
-        self.sampler.at_random(RANDOM // 2 if self.composed else RANDOM)
+        self.held: dict[str, Any] = {}  # fields that are not varied, since they are not understood
+        self.sampler.keep(self.sampler.at_random(RANDOM // 2 if self.composed else RANDOM))
         for raw in self.sampler.raw[-6 if self.composed else -12 :]:
             self._watch(raw)
 
@@ -143,7 +146,14 @@ class Lesson:
                 members = {m for each in seen if isinstance(each, list) for m in each[:64]
                            if isinstance(m, str)}
                 self.vocabulary.generic |= {f"{path}[_I1_] == {m!r}" for m in sorted(members)}
+                if len(members) < 8:  # a pattern that is repeated over the layers
+                    turn = f"{path}[_I1_ % len({path})]"
+                    self.vocabulary.generic |= {f"{turn} == {m!r}" for m in sorted(members)}
                 self.vocabulary.values.add(f"{path}[_I1_]")
+                lengths = {len(each) for each in seen if isinstance(each, list)}
+                if len(lengths) > 1:
+                    self.vocabulary.generic |= {f"len({path}) == {n}" for n in lengths if n < 9}
+                    self.vocabulary.groups.append(f"len({path})")
                 if not members:
                     self.vocabulary.generic.add(f"_I1_ in {path}")
         small = [
@@ -155,6 +165,8 @@ class Lesson:
                 for each in self.sampler.samples
             )
         ]
+        self.vocabulary.groups += [each for each in small if "len(" not in each][:6]
+        self.vocabulary.groups = sorted(set(self.vocabulary.groups))[:10]
         for path in small[:12]:
             self.vocabulary.generic |= {f"_I1_ < {path}", f"(_I1_ + 1) % {path} == 0"}
             self.vocabulary.generic |= {f"_I1_ % {path} == 0"}
@@ -172,8 +184,8 @@ class Lesson:
 
     def pinned(self) -> dict[str, list[Any]]:
         """Fields whose other values are unknown: never varied, or looked up in a table."""
-        found: dict[str, list[Any]] = {}
-        for path in self.reads:
+        found: dict[str, list[Any]] = {path: [value] for path, value in self.held.items()}
+        for path in self.reads - self.held.keys():
             if is_inert(path):
                 continue
             values = [sample.values.get(path) for sample in self.sampler.samples]
@@ -224,33 +236,39 @@ def learn(name: str, known: Mapping[str, Any], seconds: float = SECONDS) -> dict
 
     Raises:
         learner.Unbuildable: the library does not build it here.
-        Inexpressible: its form is not of our kind, or an examination failed to the end.
+        Inexpressible: its form is not of our kind even where the fields behind what is not
+            understood keep their default, or an examination failed to the end.
     """
     lesson = Lesson(name, known, seconds)
-    failure = ""
-    for attempt in range(ROUNDS):
+    failure: Inexpressible | None = None
+    rounds = 0
+    while rounds < ROUNDS:
         lesson.complete_vocabulary()
         Patience.seconds(FITTING)
-        facts = learned(lesson)
-        fresh = lesson.sampler.at_random(HELD_OUT, keep=False)
-        wrong = []
-        for sample in fresh:
-            failure = difference(name, facts, sample, known)
-            if failure:
-                wrong.append(sample)
-        if not wrong:
-            failure = next(
-                (bad for each in lesson.sampler.samples
-                 if (bad := difference(name, facts, each, known))), "")
-            if failure:
-                raise Inexpressible(f"own samples: {failure}")
-            facts["verified"] = {"defaults": True, "random": len(fresh),
-                                 "learned_from": len(lesson.sampler.samples)}
-            return facts
-        lesson.sampler.samples += fresh
+        try:
+            facts = learned(lesson)
+        except Inexpressible as reason:
+            if len(lesson.held) >= MOST_HELD or not hold_something(lesson, reason):
+                raise
+            continue
+        rounds += 1
         lesson.sampler.deadline = max(lesson.sampler.deadline, time.monotonic() + 8)
-        lesson.sampler.at_random(RANDOM)
-    raise Inexpressible(f"held out: {failure}")
+        fresh = lesson.sampler.at_random(HELD_OUT)
+        if not any(differences(name, facts, [sample for _, sample in fresh], known)):
+            failure = next(differences(name, facts, lesson.sampler.samples, known), None)
+            if failure is None:
+                facts["verified"] = {"defaults": True, "random": len(fresh),
+                                     "learned_from": len(lesson.sampler.samples)}
+                return facts
+            if len(lesson.held) >= MOST_HELD or not hold_something(lesson, failure):
+                raise failure
+            continue
+        failure = next(differences(name, facts, [sample for _, sample in fresh], known))
+        lesson.sampler.keep(fresh)
+        lesson.sampler.keep(lesson.sampler.at_random(RANDOM))
+        if rounds == ROUNDS and len(lesson.held) < MOST_HELD and hold_something(lesson, failure):
+            rounds -= 2
+    raise failure or Inexpressible("no samples")
 
 
 def learned(lesson: Lesson) -> dict[str, Any]:
@@ -272,9 +290,15 @@ def learned(lesson: Lesson) -> dict[str, Any]:
         facts["unsaved"] = gone
     if any(set(each.disk) != set(each.memory) - each.ties.keys() - each.gone
            or any(each.memory.get(n) != s for n, s in each.disk.items()) for each in samples):
+        priors = list(memory.tensors.items())
+        for alias, _, guard in ties:
+            for row in entries_of(memory.tensors.get(alias, [])) if guard is not True else ():
+                priors.append((alias, row | {"if": f"not ({guard})"}))
         try:
-            facts["disk"] = disk_form(lesson, parts)
+            facts["disk"] = disk_form(lesson, parts, priors)
         except Inexpressible as reason:
+            if len(lesson.held) < MOST_HELD:
+                raise
             facts["disk"] = {"uncovered": str(reason)}
     model = learner.model_class(lesson.name)
     facts["prefix"] = model.base_model_prefix
@@ -419,13 +443,21 @@ def tied(
         try:
             guard = fitter.condition(wanted)
         except NoFit:
-            raise Inexpressible(f"tie of {alias}") from None
+            raise Inexpressible("tie", alias) from None
         found.append([alias, keeper, True if guard is None else guard])
     return found
 
 
-def disk_form(lesson: Lesson, parts: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
-    """The form of what a fresh save writes, its parts found again under their name on disk."""
+def disk_form(
+    lesson: Lesson, parts: list[tuple[dict[str, Any], str]], priors: list[tuple[str, Any]]
+) -> dict[str, Any]:
+    """The form of what a fresh save writes, its parts found again under their name on disk.
+
+    Args:
+        lesson: the class.
+        parts: rows of the parts in memory.
+        priors: rows of the tensors in memory, whose sizes and conditions serve here too.
+    """
     samples = lesson.sampler.samples
     rows: list[dict[str, Any]] = []
     pins: dict[str, list[Any]] = {}
@@ -444,7 +476,8 @@ def disk_form(lesson: Lesson, parts: list[tuple[dict[str, Any], str]]) -> dict[s
             for name in part_on_disk(lesson, row, sample):
                 names.pop(place + name, None)
     # A share of a tensor on disk is often half of one in memory, or one of a stack.
-    form = Form([each.values for each in samples], left, lesson.vocabulary, lesson.hints)
+    values = [each.values for each in samples]
+    form = Form(values, left, lesson.vocabulary, lesson.hints, priors)
     layout = form.layout()
     if rows:
         layout["parts"] = rows
@@ -488,21 +521,82 @@ def disk_place(
     return max(places, key=lambda each: (each == row["at"], len(each)))
 
 
-def difference(
-    name: str, facts: Mapping[str, Any], sample: Built, known: Mapping[str, Any]
-) -> str:
-    """What the facts say otherwise than the library; "" when nothing or not covered."""
+def differences(
+    name: str, facts: Mapping[str, Any], samples: list[Built], known: Mapping[str, Any]
+) -> Iterator[Inexpressible]:
+    """What the facts say otherwise than the library, for each sample where they do."""
     both = ChainMap({name: dict(facts)}, known)  # type: ignore[arg-type]
-    for kind, real in (("memory", sample.memory), ("disk", sample.disk)):
+    for sample in samples:
+        for kind, real in (("memory", sample.memory), ("disk", sample.disk)):
+            try:
+                said = predicted(facts, kind, sample.values, both)
+            except Uncovered:
+                continue
+            if said != real:
+                wrong = sorted(n for n in said.keys() | real.keys() if said.get(n) != real.get(n))
+                first = wrong[0]
+                problem = f"{kind}: {len(wrong)} wrong, {said.get(first)} for {real.get(first)}"
+                yield Inexpressible(problem, first)
+                break
+
+
+def hold_something(lesson: Lesson, failure: Inexpressible) -> bool:
+    """Tie one more field to its default: one behind what could not be explained.
+
+    What is known of the class then holds for that value only, and says so. False where no
+    single field is behind it.
+    """
+    sampler = lesson.sampler
+    touches = pattern_of(failure.names)
+    first = restricted(sampler.first, touches)
+    behind = [
+        path
+        for path, changed_ones in sampler.alone.items()
+        if path in sampler.choices
+        and any(restricted(each, touches) != first for each in changed_ones)
+    ]
+    if not behind:
+        return False
+    names = [restricted(each, touches) for each in sampler.samples]
+    rows: list[tuple[bool, bool, int, str, list[int]]] = []
+    for path in behind:
+        value = sampler.first.values.get(path)
+        inside = [at for at, each in enumerate(sampler.samples) if each.values.get(path) == value]
+        renames = any(restricted(each, touches).keys() != first.keys()
+                      for each in sampler.alone[path])
+        # Lists and words before numbers, which models vary most.
+        rows.append((type(value) is int, not renames, -len(inside), path, inside))
+    rows.sort()
+    chosen = rows[0][3]
+    for _, _, _, path, inside in rows[:6]:
+        Patience.seconds(2)
         try:
-            said = predicted(facts, kind, sample.values, both)
-        except Uncovered:
+            Form(
+                [sampler.samples[at].values for at in inside],
+                [names[at] for at in inside], lesson.vocabulary, lesson.hints,
+            )
+        except Inexpressible:
             continue
-        if said != real:
-            lost = sorted(real.keys() - said.keys())[:2]
-            more = sorted(said.keys() - real.keys())[:2]
-            shapes = [
-                (n, said[n], real[n]) for n in said.keys() & real.keys() if said[n] != real[n]
-            ]
-            return f"{kind}: not said {lost}, said in excess {more}, shapes {shapes[:2]}"
-    return ""
+        chosen = path
+        break
+    lesson.held[chosen] = sampler.first.values.get(chosen)
+    sampler.hold(chosen)
+    sampler.deadline = max(sampler.deadline, time.monotonic() + 6)
+    if len(sampler.samples) < RANDOM:
+        sampler.keep(sampler.at_random(RANDOM))
+    return True
+
+
+def pattern_of(names: str) -> re.Pattern[str]:
+    """A template, a name or a beginning with `*`, whatever its numbers."""
+    text = re.escape(re.sub(r"\{[ijkl]\}|(?<=[._])\d+(?=\.|$)", "#", names.rstrip("*")))
+    text = text.replace(r"\#", r"\d+")
+    return re.compile(text + (".*" if names.endswith("*") else ""))
+
+
+def restricted(sample: Built, touches: re.Pattern[str]) -> dict[str, Any]:
+    """The names in memory, on disk and of aliases that match, with what is said of them."""
+    found: dict[str, Any] = {n: s for n, s in sample.memory.items() if touches.fullmatch(n)}
+    found |= {n: s for n, s in sample.disk.items() if touches.fullmatch(n)}
+    found |= {f"tied:{n}": (len(k),) for n, k in sample.ties.items() if touches.fullmatch(n)}
+    return found

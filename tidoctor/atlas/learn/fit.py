@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,8 +115,31 @@ def variants(text: str, variables: int, literals: Sequence[int] = ()) -> list[st
         return []
     found = []
     for chosen in itertools.product(choices, repeat=len(symbols)):
-        mapping = dict(zip(symbols, chosen, strict=True))
-        found.append(_INDEX.sub(lambda match, m=mapping: m[match[0]], text))
+        found.append(_replaced(text, dict(zip(symbols, chosen, strict=True))))
+    return found
+
+
+def _replaced(text: str, mapping: Mapping[str, str]) -> str:
+    return _INDEX.sub(lambda match: mapping[match[0]], text)
+
+
+def unrolled(text: str, variables: int, groups: Sequence[str]) -> list[str]:
+    """The same where nested loops filled one flat list: turns of the outer and the inner loop.
+
+    Args:
+        text: an expression with loop variables.
+        variables: how many index variables there are.
+        groups: expressions of how many turns the inner loop takes.
+    """
+    symbols = sorted(set(_INDEX.findall(text)))
+    if not symbols or len(symbols) > 2 or not variables:
+        return []
+    index = VARIABLES[variables - 1]
+    found = []
+    for group in groups:
+        turns = [f"({index} // {group})", f"({index} % {group})"]
+        for chosen in itertools.product(turns, repeat=len(symbols)):
+            found.append(_replaced(text, dict(zip(symbols, chosen, strict=True))))
     return found
 
 
@@ -192,6 +215,7 @@ class Vocabulary:
         conditions: candidate conditions, the class's own.
         fields: plain int fields, for composed candidates.
         generic: conditions made up from fields.
+        groups: how many turns an inner loop may take.
     """
 
     def __init__(self) -> None:
@@ -199,6 +223,7 @@ class Vocabulary:
         self.conditions: set[str] = set()
         self.fields: set[str] = set()
         self.generic: set[str] = set()
+        self.groups: list[str] = []
 
 
 class Fitter:
@@ -237,18 +262,45 @@ class Fitter:
                     key = each.tobytes()
                     if key not in found or (score, words) < found[key][:2]:
                         found[key] = (score, words, each)
+        for text, truth in self._unrolled_conditions():
+            found.setdefault(truth.tobytes(), ((3, cost(text)), text, truth))
         ordered = sorted(found.values(), key=lambda row: (row[0], len(row[1]), row[1]))
         self._literals_known = [(words, truth) for _, words, truth in ordered]
         return self._literals_known
 
-    def condition(self, wanted: np.ndarray[Any, Any]) -> str | None:
+    def _unrolled_conditions(self) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+        """Conditions on the turns of nested loops that filled one list."""
+        if not self.universe.variables:
+            return
+        index = VARIABLES[self.universe.variables - 1]
+        made = [f"{index} % {group} == {n}" for group in self.vocabulary.groups for n in range(2)]
+        made += [f"{index} % {group} == {group} - 1" for group in self.vocabulary.groups]
+        for text in sorted(self.vocabulary.conditions):
+            made += unrolled(text, self.universe.variables, self.vocabulary.groups)[:12]
+        for text in made[:400]:
+            clean = tidy(text)
+            truth = None if clean is None else self.universe.truth(clean)
+            if clean is not None and truth is not None and truth.any() and not truth.all():
+                yield clean, truth
+
+    def condition(
+        self, wanted: np.ndarray[Any, Any], first: Iterable[str] = ()
+    ) -> str | None:
         """The condition that is true exactly at the wanted points; None for always.
+
+        Args:
+            wanted: truth at every point.
+            first: conditions to prefer, over index variables.
 
         Raises:
             NoFit: there is none in reach.
         """
         if wanted.all():
             return None
+        for text in first:
+            truth = self.universe.truth(text)
+            if truth is not None and bool((truth == wanted).all()):
+                return text
         key = ("condition", wanted.tobytes())
         if key not in self._memo:
             found = self._memo[key] = self._condition(wanted)
@@ -332,12 +384,27 @@ class Fitter:
 
     # --- values ---
 
-    def value(self, at: Sequence[int], wanted: Sequence[Any], hints: Iterable[str] = ()) -> str:
+    def value(
+        self,
+        at: Sequence[int],
+        wanted: Sequence[Any],
+        hints: Iterable[str] = (),
+        first: Iterable[str] = (),
+    ) -> str:
         """The expression with the wanted values at these points (places in the universe).
+
+        Args:
+            at: the places.
+            wanted: the values there.
+            hints: expressions over loop variables that the constructor spelled for this size.
+            first: expressions over index variables to prefer, those of tensors beside this one.
 
         Raises:
             NoFit: there is none in reach.
         """
+        for text in first:
+            if self.universe.first_fit(text, at, wanted):
+                return text
         key = ("value", tuple(at), tuple(map(repr, wanted)))
         if key not in self._memo:
             self._memo[key] = self._value(list(at), list(wanted), list(hints), 4)
@@ -346,6 +413,7 @@ class Fitter:
     def _value(self, at: list[int], wanted: list[Any], hints: list[str], depth: int) -> str:
         Patience.check()
         found = self._simple(at, wanted, hints) or self._composed(at, wanted)
+        found = found or self._unrolled(at, wanted, hints)
         if found is not None:
             return found
         if depth == 0:
@@ -402,8 +470,16 @@ class Fitter:
         for text in {*hints, *self.vocabulary.values}:
             if _INDEX.search(text):
                 for shift in ("- 1", "+ 1"):
-                    found.append(_INDEX.sub(lambda match, s=shift: f"({match[0]} {s})", text))
+                    found.append(_INDEX.sub(rf"(\g<0> {shift})", text))
         return found
+
+    def _unrolled(self, at: list[int], wanted: list[Any], hints: list[str]) -> str | None:
+        for text in sorted({*hints, *self.vocabulary.values}, key=lambda e: (cost(e), e))[:150]:
+            for variant in unrolled(text, self.universe.variables, self.vocabulary.groups):
+                clean = tidy(variant)
+                if clean is not None and self.universe.first_fit(clean, at, wanted):
+                    return clean
+        return None
 
     def _ordered(self) -> list[str]:
         return self._sorted_values
@@ -442,6 +518,22 @@ class Fitter:
                         return tidy(f"({one}) {sign} ({two})")
                 if b.all() and a[0] // b[0] == target[0] and (a // b == target).all():
                     return tidy(f"({one}) // ({two})")
+        return _three(atoms[:40], target)
+
+
+def _three(atoms: list[tuple[str, np.ndarray[Any, Any]]], target: Any) -> str | None:
+    """Three known expressions: a sum, or the product of two plus or divided by the third."""
+    with np.errstate(all="ignore"):
+        for (one, a), (two, b) in itertools.combinations_with_replacement(atoms, 2):
+            Patience.check()
+            for sign, both in (("+", a + b), ("*", a * b)):
+                rest = target - both
+                for three, c in atoms:
+                    if rest[0] == c[0] and (rest == c).all():
+                        return tidy(f"({one} {sign} {two}) + ({three})")
+                    if sign == "*" and c.all() and both[0] // c[0] == target[0]:
+                        if (both // c == target).all():
+                            return tidy(f"({one} * {two}) // ({three})")
         return None
 
 

@@ -20,7 +20,15 @@ _NUMBER = re.compile(r"(?<=[._])(0|[1-9]\d*)(?=\.|$)")
 
 
 class Inexpressible(Exception):
-    """The observations have no form of this kind; the message says what failed."""
+    """The observations have no form of this kind; the message says what failed.
+
+    Attributes:
+        names: the template, or the beginning of names ending in `*`, that could not be explained.
+    """
+
+    def __init__(self, problem: str, names: str = "") -> None:
+        super().__init__(f"{problem} of {names}" if names else problem)
+        self.names = names
 
 
 class Template:
@@ -30,6 +38,47 @@ class Template:
         self.name, self.chain = name, chain
         self.shapes: dict[tuple[int, ...], Shape] = {}
         self.names: dict[tuple[int, ...], str] = {}
+
+
+_VARIABLE = re.compile(r"\{([ijkl])\}")
+
+
+def beside(name: str) -> str:
+    """What the tensors of one layer have in common: the name without its last word."""
+    return name.rpartition(".")[0] + "."
+
+
+def entries_of(row: Any) -> list[dict[str, Any]]:
+    """The rows of one template, each with a shape and perhaps a condition."""
+    several = row and isinstance(row, list) and isinstance(row[0], dict)
+    return [each if isinstance(each, dict) else {"shape": each} for each in (row if several else [row])]
+
+
+def ending_of(name: str) -> str:
+    """The last two words of a name, by which it is found again under another prefix."""
+    return "*" + ".".join(name.split(".")[-2:])
+
+
+def shared_ending(one: str, other: str) -> int:
+    """How many words at the end of two names are the same."""
+    count = 0
+    for a, b in zip(reversed(one.split(".")), reversed(other.split(".")), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def preferred(related: Sequence[Mapping[str, Any]], rank: int, axis: int) -> list[str]:
+    """Sizes of related tensors that may be this one's; plain numbers say too little."""
+    found: list[str] = []
+    for row in related:
+        sizes = row["shape"]
+        if len(sizes) == rank:
+            found.append(sizes[axis])
+        elif rank == 1:
+            found += sizes[:2]
+    return [each for each in dict.fromkeys(found) if not each.isdigit()]
 
 
 Entry = tuple[tuple[int, ...], tuple[str, ...], str, Shape]
@@ -44,6 +93,7 @@ class Form:
         observed: Sequence[Mapping[str, Shape]],
         vocabulary: Vocabulary,
         hints: Mapping[str, Sequence[list[str | None]]],
+        priors: Sequence[tuple[str, Any]] = (),
     ) -> None:
         """Learn it.
 
@@ -52,6 +102,7 @@ class Form:
             observed: names and shapes of each sample.
             vocabulary: likely expressions and conditions.
             hints: concrete name -> expressions seen for its dimensions.
+            priors: rows of a form learned before that a tensor here may share.
 
         Raises:
             Inexpressible: some part could not be explained.
@@ -69,8 +120,31 @@ class Form:
             for name, shape in names.items()
         ]
         self._walk("", (), entries)
-        for template in self.templates:
-            self.tensors[template.name] = self._tensor(template)
+        self._beside: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self._before: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        for name, row in priors:
+            for each in entries_of(row):
+                self._before.setdefault(ending_of(name), []).append((name, each))
+        # Weights first: the expressions of their sizes serve what lies beside them.
+        made = {}
+        for template in sorted(self.templates, key=lambda e: not e.name.endswith("weight")):
+            row = made[template.name] = self._tensor(template)
+            self._remember(template.name, row)
+        self.tensors = {each.name: made[each.name] for each in self.templates}
+
+    def _remember(self, name: str, row: Any) -> None:
+        for each in entries_of(row):
+            self._beside.setdefault(beside(name), []).append((name, each))
+
+    def _related(self, template: Template) -> list[dict[str, Any]]:
+        """Rows of tensors that are likely sized or conditioned alike, the nearest first."""
+        near = self._beside.get(beside(template.name), [])
+        far = self._before.get(ending_of(template.name), [])
+        far = sorted(far, key=lambda row: -shared_ending(row[0], template.name))
+        known = set(_VARIABLE.findall(template.name))
+        return [
+            row for name, row in [*far[:12], *near[:6]] if set(_VARIABLE.findall(name)) <= known
+        ]
 
     def _walk(self, before: str, chain: tuple[str, ...], entries: list[Entry]) -> None:
         """Sort names by their next piece of text; what follows is the end or a number."""
@@ -107,12 +181,12 @@ class Form:
                 return
             except NoFit:
                 if len(largest) > 4 * SPELLED_OUT:
-                    raise Inexpressible(f"number of {before}*") from None
+                    raise Inexpressible("number", f"{before}*") from None
         inner: dict[str, list[Entry]] = {}
         for point, rest, name, shape in entries:
             inner.setdefault(rest[0], []).append((point, rest[1:], name, shape))
         if len(inner) > 4 * SPELLED_OUT:
-            raise Inexpressible(f"number of {before}*")
+            raise Inexpressible("number", f"{before}*")
         for number in sorted(inner, key=int):
             self._walk(f"{before}{number}", chain, inner[number])
 
@@ -184,11 +258,12 @@ class Form:
         shaped = {p: s for p, s in template.shapes.items() if len(s) == rank}
         present = np.fromiter((p in shaped for p in points), dtype=bool, count=len(points))
         if len(shaped) != int(present.sum()):
-            raise Inexpressible(f"place of {template.name}")
+            raise Inexpressible("place", template.name)
+        related = self._related(template)
         try:
-            guard = fitter.condition(present)
+            guard = fitter.condition(present, [row["if"] for row in related if "if" in row])
         except NoFit:
-            raise Inexpressible(f"condition of {template.name}") from None
+            raise Inexpressible("condition", template.name) from None
         at = [place for place, each in enumerate(present) if each]
         shapes = [shaped[points[place]] for place in at]
         seen = [
@@ -200,10 +275,11 @@ class Form:
         shape = []
         for axis in range(rank):
             hints = {text for hint in seen if (text := hint[axis]) and not text.isdigit()}
+            first = preferred(related, rank, axis)
             try:
-                shape.append(fitter.value(at, [each[axis] for each in shapes], hints))
+                shape.append(fitter.value(at, [each[axis] for each in shapes], hints, first))
             except NoFit:
-                raise Inexpressible(f"dimension {axis} of {template.name}") from None
+                raise Inexpressible(f"dimension {axis}", template.name) from None
         return shape if guard is None else {"shape": shape, "if": guard}
 
     def matching(self, chosen: Mapping[tuple[int, str], Any]) -> dict[str, dict[Any, Any]]:

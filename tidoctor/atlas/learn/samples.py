@@ -12,21 +12,22 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from tidoctor.atlas.learn.builds import Built, built, configured
+from tidoctor.atlas.learn.builds import FIRST_SECONDS, Built, built, configured
 
 Values = dict[str, Any]
 
 # Read by every constructor, never seen in a shape; trying them would only cost time.
-INERT = frozenset(
-    "is_encoder_decoder rope_parameters _attn_implementation dtype torch_dtype architectures "
-    "transformers_version return_dict output_attentions output_hidden_states chunk_size_feed_forward "
-    "problem_type id2label label2id initializer_range initializer_factor layer_norm_eps rms_norm_eps "
-    "sliding_window max_window_layers use_sliding_window attention_dropout use_cache "
-    "model_type bos_token_id eos_token_id layerdrop norm_eps decoder_start_token_id".split()
-)
+_INERT = """
+is_encoder_decoder rope_parameters _attn_implementation dtype torch_dtype architectures
+transformers_version return_dict output_attentions output_hidden_states chunk_size_feed_forward
+problem_type id2label label2id initializer_range initializer_factor layer_norm_eps rms_norm_eps
+sliding_window max_window_layers use_sliding_window attention_dropout use_cache
+model_type bos_token_id eos_token_id layerdrop norm_eps decoder_start_token_id
+"""
+INERT = frozenset(_INERT.split())
 INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon", "_loss_coef")
 
 
@@ -120,7 +121,9 @@ def changed(values: Values, path: str, value: Any) -> Values:
         for key, along in beside.items():
             if isinstance(along, list) and len(along) == before and key != path:
                 beside[key] = [along[at % before] for at in range(value)]
-    if isinstance(before, list) and isinstance(value, list) and len(before) != len(value):
+    if not isinstance(before, list) or not isinstance(value, list) or not before:
+        return made
+    if len(before) != len(value):
         where = path.rpartition(".")[0]
         beside = get(made, where) if where else made
         for key, along in beside.items():
@@ -143,12 +146,13 @@ class Sampler:
         self.name, self.base = name, base
         self.random = random.Random(f"{name}{seed}")
         self.deadline = time.monotonic() + seconds
-        self.first = built(name, base)
+        self.first = built(name, base, FIRST_SECONDS)
         self.samples: list[Built] = [self.first]
         self.raw: list[Values] = [base]
         self.choices: dict[str, list[Any]] = {}
         self.stuck: set[str] = set()
         self.wanted = 4  # values to try for one field
+        self.alone: dict[str, list[Built]] = {}  # samples in which only this field was changed
         self._seen = {json.dumps(base, sort_keys=True, default=str)}
 
     def late(self) -> bool:
@@ -171,9 +175,9 @@ class Sampler:
         return sample
 
     def one_by_one(
-        self, reads: Iterator[str] | list[str], compared: dict[str, set[Any]], activations: list[str]
+        self, reads: list[str], compared: dict[str, set[Any]], activations: list[str]
     ) -> None:
-        """Change each field alone, with up to three values each (all, for names in a table)."""
+        """Change each field alone, with a few values each (all, for names in a table)."""
         for path in reads:
             if path in self.choices or is_inert(path):
                 continue
@@ -202,6 +206,7 @@ class Sampler:
                 sample = self.try_one(values)
                 if sample is not None and sample.values.get(path) == other:
                     worked.append(other)
+                    self.alone.setdefault(path, []).append(sample)
             if worked:
                 self.choices[path] = worked
             else:
@@ -212,9 +217,11 @@ class Sampler:
         """Lists of one length are made shorter and longer together."""
         for path in [each for each in self.choices if isinstance(self._now(each), list)]:
             value = self._now(path)
-            for other in (value[:-1], [*value, value[-1]] if value else None):
+            for other in (value[:-1], [*value, value[-1]]) if value else ():
                 if other:
-                    self.try_one(changed(self.base, path, other))
+                    sample = self.try_one(changed(self.base, path, other))
+                    if sample is not None:
+                        self.alone.setdefault(path, []).append(sample)
 
     def _now(self, path: str) -> Any:
         try:
@@ -222,9 +229,21 @@ class Sampler:
         except (KeyError, TypeError):
             return self.first.values.get(path)
 
-    def shuffled(self, most: int = 7) -> Values:
+    def hold(self, path: str) -> None:
+        """Vary a field no more, and forget the samples in which it was another."""
+        value = self.first.values.get(path)
+        pairs = [
+            (raw, sample)
+            for raw, sample in zip(self.raw, self.samples, strict=True)
+            if sample.values.get(path) == value
+        ]
+        self.raw = [raw for raw, _ in pairs]
+        self.samples = [sample for _, sample in pairs]
+        self.choices.pop(path, None)
+
+    def shuffled(self, most: int = 7, start: Values | None = None) -> Values:
         """A config with several fields changed at random."""
-        values = copy.deepcopy(self.base)
+        values = copy.deepcopy(self.base if start is None else start)
         paths = sorted(self.choices)
         if not paths:
             return values
@@ -238,16 +257,41 @@ class Sampler:
                 put(values, path, other)
         return values
 
-    def at_random(self, count: int, keep: bool = True) -> list[Built]:
-        """So many builds of shuffled configs (fewer when the time is up or few build)."""
-        found: list[Built] = []
-        for _ in range(4 * count):
+    def starts(self) -> list[list[Values]]:
+        """Configs tried so far, those together that make the same kinds of names."""
+        found: dict[frozenset[str], list[Values]] = {}
+        for raw, sample in zip(self.raw, self.samples, strict=True):
+            found.setdefault(kinds_of_names(sample), []).append(raw)
+        return list(found.values())
+
+    def at_random(self, count: int) -> list[tuple[Values, Built]]:
+        """So many builds of shuffled configs (fewer when the time is up or few build).
+
+        Every second one starts from a config with other names than most, since tensors that
+        exist rarely would else be seen under too few sizes.
+        """
+        found: list[tuple[Values, Built]] = []
+        starts = self.starts()
+        for number in range(4 * count):
             if len(found) >= count or self.late():
                 break
-            sample = self.try_one(self.shuffled(), keep)
+            start = self.random.choice(self.random.choice(starts)) if number % 2 else None
+            values = self.shuffled(7 if start is None else 4, start)
+            sample = self.try_one(values, keep=False)
             if sample is not None:
-                found.append(sample)
+                found.append((values, sample))
         return found
+
+    def keep(self, found: list[tuple[Values, Built]]) -> None:
+        """Add builds to the samples to learn from."""
+        self.raw += [raw for raw, _ in found]
+        self.samples += [sample for _, sample in found]
+
+
+def kinds_of_names(sample: Built) -> frozenset[str]:
+    """The names of a sample and its ties, whatever their numbers."""
+    names = [*sample.memory, *(f"{one} = {other}" for one, other in sample.ties.items())]
+    return frozenset(re.sub(r"\d+", "#", each) for each in names)
 
 
 def watched(name: str, values: Values, builder: Callable[..., Any] | None = None) -> Any:

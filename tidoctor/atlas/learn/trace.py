@@ -20,6 +20,8 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
+from tidoctor.atlas.learn.builds import HIDDEN
+
 # Loop variables are written `_I1_`, `_I2_`, ... by nesting; `fit` decides which index is meant.
 INDEX = "_I{}_"
 LONGEST = 400
@@ -190,9 +192,9 @@ class Word(str):
             _log.hashed.add(self._text)
         return str.__hash__(self)
 
-    def __contains__(self, other: object) -> bool:
+    def __contains__(self, other: Any) -> bool:
         noted(f"({spelled(other)} in {self._text})")
-        return str.__contains__(self, other)  # type: ignore[arg-type]
+        return str.__contains__(self, other)
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
@@ -205,6 +207,14 @@ Word.__eq__ = _comparison("__eq__", "==")  # type: ignore[method-assign]
 Word.__ne__ = _comparison("__ne__", "!=")  # type: ignore[method-assign]
 
 
+def listed(value: Any) -> str:
+    """A sequence as a list, which all sequences of a config are once they were written."""
+    text = getattr(value, "_text", None)
+    if text is not None or not isinstance(value, (list, tuple)):
+        return spelled(value)
+    return f"[{', '.join(spelled(each) for each in value)}]"
+
+
 class _Sequence:
     _text: str
     _base: Any
@@ -214,7 +224,7 @@ class _Sequence:
         if isinstance(key, slice):
             ends = [spelled(each) if each is not None else "" for each in (key.start, key.stop)]
             if key.step is not None:
-                return value
+                return value if key.step != -1 else tagged(value, f"{self._text}[::-1]")
             return tagged(value, f"{self._text}[{':'.join(ends)}]")
         return tagged(value, f"{self._text}[{spelled(key)}]")
 
@@ -226,6 +236,17 @@ class _Sequence:
                 yield tagged(value, f"{self._text}[{index}]")
         finally:
             _leave()
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(tagged(self._base(self)[::-1], f"{self._text}[::-1]"))
+
+    def __add__(self, other: Any) -> Any:
+        joined = self._base.__add__(self, other)
+        return tagged(joined, f"({self._text} + {listed(other)})")
+
+    def __radd__(self, other: Any) -> Any:
+        joined = self._base(other) + self._base(self)
+        return tagged(joined, f"({listed(other)} + {self._text})")
 
     def __contains__(self, other: object) -> bool:
         noted(f"({spelled(other)} in {self._text})")
@@ -264,20 +285,26 @@ def _range(*ends: Any) -> Any:
     for end in ends:
         if _log is not None and getattr(end, "_text", None):
             _log.values.add(end._text)
-    return _Loop(plain)
+    return _Loop(plain, spelled(ends[0]) if len(ends) > 1 else "0")
 
 
 class _Loop:
     """A range whose numbers know that they are an index."""
 
-    def __init__(self, plain: range) -> None:
-        self.plain = plain
+    def __init__(self, plain: range, first: str) -> None:
+        self.plain, self.first = plain, first
 
     def __iter__(self) -> Iterator[Any]:
         index = _enter()
         try:
+            first, step = self.plain.start, self.plain.step
+            text = index if step == 1 else f"({step} * {index})"
+            if step == -1:
+                text = f"(-{index})"
+            if first:
+                text = f"({self.first} + {text})"
             for value in self.plain:
-                yield tagged(value, index)
+                yield tagged(value, text)
         finally:
             _leave()
 
@@ -381,7 +408,7 @@ _PATCHES: dict[str, Any] = {
 }
 
 
-class _Sizes(TorchFunctionMode):
+class _Sizes(TorchFunctionMode):  # type: ignore[misc]
     """Leaves on each new tensor the expressions of its sizes."""
 
     def __torch_function__(
@@ -437,7 +464,7 @@ def watching(config: Any) -> Iterator[Log]:
             if _log is not None and path is not None and not key.startswith("_"):
                 _log.missed.add(path + key)
             raise
-        if _log is None or key.startswith("_") or callable(value):
+        if _log is None or (key.startswith("_") and key not in HIDDEN) or callable(value):
             return value
         own = object.__getattribute__(self, "__dict__")
         path = own.get("_watched_path")

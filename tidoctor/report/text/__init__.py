@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
     from tidoctor.finding import Diagnosis
+    from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
     from tidoctor.writer import Cost
@@ -42,11 +43,13 @@ class Text:
 
         return ended(expectation(answer, self.style, every=every))
 
-    def diagnosis(self, checkpoint: Checkpoint, found: Diagnosis) -> str:
-        """The findings, and a line that sums up."""
+    def diagnosis(
+        self, checkpoint: Checkpoint, found: Diagnosis, opinion: Opinion | None = None
+    ) -> str:
+        """The findings, the second opinion if one was asked for, and a line that sums up."""
         from tidoctor.report.text.diagnosis import diagnosis
 
-        return ended(diagnosis(checkpoint, found, self.style))
+        return ended(diagnosis(checkpoint, found, self.style, opinion=opinion))
 
     def treatment(
         self, done: Treatment, cost: Cost | None, *, dry_run: bool, exit_code: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint
@@ -11,14 +12,23 @@ from tidoctor.names import collapse, printable
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import Fact, clean, facts, patterns
+from tidoctor.report.text.opinion import lines as second_opinion
 from tidoctor.report.text.subject import classes, extent, subject
 from tidoctor.report.verdict import examined, word
+
+if TYPE_CHECKING:
+    from tidoctor.opinion import Opinion
 
 _MOST = 6  # patterns of tensors shown with one finding
 
 
 def diagnosis(
-    checkpoint: Checkpoint, found: Diagnosis, style: Style, *, name: str | None = None
+    checkpoint: Checkpoint,
+    found: Diagnosis,
+    style: Style,
+    *,
+    name: str | None = None,
+    opinion: Opinion | None = None,
 ) -> list[str]:
     """The whole report of one source, under another name if one is given."""
     counted = units.plural(len(checkpoint.tensors), "tensor")
@@ -28,6 +38,8 @@ def diagnosis(
         lines += [*finding(one, style), ""]
     skipped = unable(found)
     lines += skipped + [""] * bool(skipped)
+    if opinion is not None:
+        lines += [*second_opinion(opinion, found, style), ""]
     return [*lines, summary(found, style)]
 
 

@@ -1,0 +1,499 @@
+"""Layouts held against names and shapes: what each class says must be true of its config.
+
+`Observed` is the table of a checkpoint grouped by names without their numbers. `clauses` lays the
+rows of one class over it: a size that is written as an expression has been seen, a tensor under a
+condition is there or is not, a container has so many children. `Unlike` is raised as soon as no
+config could make the class have these tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal as OneOf
+
+from tidoctor.atlas import data, families
+from tidoctor.atlas.expression import Expression, NotCovered, Run, parse
+from tidoctor.atlas.layout import MOST_CHILDREN, Class
+from tidoctor.atlas.solving import Clause, Fields, Literal
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+Form = OneOf["disk", "memory"]
+
+PASSING = re.compile(
+    r"(?:^|\.)(?:num_batches_tracked|position_ids|token_type_ids|inv_freq|original_inv_freq"
+    r"|masked_bias|masked_spec_embed|mask_token|embed_positions\.weights"
+    r"|relative_position_index|attn\.bias)$"
+)
+"""State that a model makes itself or that only training uses: there or not, nothing follows."""
+
+_NUMBER = re.compile(r"(?<![^._])(0|[1-9][0-9]{0,8})(?![^._])")
+_VARIABLE = re.compile(r"\{([ijkl])\}")
+_MOST_NUMBERS = 8  # in one name
+_MOST_COMBINATIONS = 20_000  # of indices for which one condition is asked
+_DEEPEST = 8
+
+Key = str
+Numbers = tuple[int, ...]
+
+
+class Unlike(Exception):
+    """No config gives the class these tensors; the argument says why."""
+
+
+def split(name: str) -> tuple[Key, Numbers]:
+    """A name without its numbers, and those."""
+    parts = _NUMBER.split(name)
+    if len(parts) == 1 or len(parts) > 2 * _MOST_NUMBERS:
+        return name, ()
+    return "{}".join(parts[::2]), tuple(map(int, parts[1::2]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The tensors of one name without numbers."""
+
+    rows: dict[Numbers, Shape]
+    distinct: dict[tuple[int, ...], dict[Numbers, set[Shape]]] = field(default_factory=dict)
+
+    def shapes(self, places: tuple[int, ...]) -> dict[Numbers, set[Shape]]:
+        """The shapes by the numbers at some places."""
+        if places not in self.distinct:
+            found: dict[Numbers, set[Shape]] = {}
+            for numbers, shape in self.rows.items():
+                found.setdefault(tuple([numbers[p] for p in places]), set()).add(shape)
+            self.distinct[places] = found
+        return self.distinct[places]
+
+
+class Observed:
+    """Names and shapes, grouped."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
+        self.groups: dict[Key, _Group] = {}
+        for name, shape in shapes.items():
+            key, numbers = split(name)
+            self.groups.setdefault(key, _Group({})).rows[numbers] = shape
+        self.keys = frozenset(self.groups)
+
+
+# --- which names a class can have ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The names of a class in one form, without numbers, whatever its config.
+
+    Attributes:
+        keys: those of its own layout and of parts that are always the same class.
+        open: prefixes of parts whose class the config chooses.
+    """
+
+    keys: frozenset[Key]
+    open: tuple[str, ...]
+
+
+def offer(source: data.Data, class_name: str, form: Form) -> Offer | None:
+    """The names a class can have; None for one without this form."""
+    if form == "disk" and "disk" not in source.layout(class_name):
+        return None
+    return _offer(source, class_name, form, _DEEPEST)
+
+
+@functools.lru_cache(maxsize=8192)
+def _offer(source: data.Data, class_name: str, form: Form, depth: int) -> Offer | None:
+    try:
+        facts = source.layout(class_name)
+    except NotCovered:
+        return None
+    layout = facts.get(form) or facts["memory"]
+    if "uncovered" in layout or not depth:
+        return None
+    keys = {_key(name) for name in layout.get("tensors", ())}
+    open_: list[str] = []
+    for part in layout.get("parts", ()):
+        if "{" in part["at"]:
+            return None
+        if "class" not in part:
+            open_.append(part["at"])
+            continue
+        inner = _offer(source, part["class"], form, depth - 1)
+        if inner is None:
+            return None
+        keys |= {_key(part["at"] + key) for key in inner.keys}
+        open_ += [part["at"] + prefix for prefix in inner.open]
+    return Offer(frozenset(keys), tuple(open_))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _key(template: str) -> Key:
+    return split(_VARIABLE.sub("0", template).replace("{}", "0"))[0]
+
+
+# --- the rows of a class, its parts unfolded -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An expression and the config that it reads."""
+
+    expression: Expression
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A place in a name where a number stands."""
+
+    variable: str
+    place: int  # among the numbers of the name
+    container: str  # the template up to here
+    count: _Asked
+
+
+@dataclass(slots=True)
+class _Row:
+    """A template of names in the whole class."""
+
+    template: str
+    key: Key
+    fixed: tuple[tuple[int, int], ...]  # numbers that are part of the name: place, number
+    slots: tuple[_Slot, ...]
+    guards: tuple[_Asked, ...]
+    shape: tuple[_Asked, ...]
+    optional: bool
+    ties: list[_Asked | None] = field(default_factory=list)
+
+
+def _unfolded(
+    source: data.Data,
+    classes: Mapping[str, Class],
+    class_: Class,
+    form: Form,
+    fields: Fields,
+    types: Mapping[str, str],
+    prefix: str = "",
+    at: str = "",
+    guards: tuple[_Asked, ...] = (),
+    depth: int = _DEEPEST,
+) -> Iterator[_Row]:
+    """All rows of a class; `prefix` of names and `at` of fields lead to it."""
+    layout = class_.memory if form == "memory" or class_.disk is None else class_.disk
+    if layout.uncovered or not depth:
+        raise Unlike(f"{class_.name} is not covered")
+    ties: dict[str, list[_Asked | None]] = {}
+    for tie in class_.ties:
+        condition = None if tie.condition is None else _Asked(tie.condition, at)
+        ties.setdefault(tie.alias, []).append(condition)
+    loose = [re.compile(pattern) for pattern in class_.missing_ok]
+    for row in layout.rows:
+        template = row.pieces[0]
+        containers = []
+        for variable, piece in zip(row.variables, row.pieces[1:], strict=True):
+            template += "{" + variable + "}"
+            containers.append(template)
+            template += piece
+        plain = _VARIABLE.sub("0", template)
+        yield _placed(
+            prefix + template,
+            tuple(
+                (variable, prefix + container, _Asked(count, at))
+                for variable, container, count in zip(
+                    row.variables, containers, row.counts, strict=True
+                )
+            ),
+            guards if row.condition is None else (*guards, _Asked(row.condition, at)),
+            tuple(_Asked(size, at) for size in row.shape),
+            template in class_.unsaved
+            or any(pattern.search(plain) for pattern in loose)
+            or PASSING.search(prefix + plain) is not None,
+            ties.get(template, []),
+        )
+    for part in layout.parts:
+        if part.row.variables:
+            raise Unlike(f"{class_.name} has parts that are not understood")
+        place = part.row.pieces[0]
+        inner_at = f"{at}{part.config}." if part.config else at
+        name = part.class_name
+        if part.task:
+            inner_type = types.get(inner_at[:-1]) or fields.model_type(inner_at[:-1])
+            name = families.class_for(inner_type or "", part.task) or ""
+        inner = classes.get(name)
+        if inner is None:
+            try:
+                inner = Class(name, source.layout(name))
+            except NotCovered as e:
+                raise Unlike(e.reason) from e
+        own = guards
+        if part.row.condition is not None:
+            own = (*guards, _Asked(part.row.condition, at))
+        left_out = set(part.without)
+        for found in _unfolded(
+            source, classes, inner, form, fields, types, prefix + place, inner_at, own, depth - 1
+        ):
+            if found.template.removeprefix(prefix + place) not in left_out:
+                found.ties += ties.get(found.template.removeprefix(prefix), [])
+                yield found
+
+
+def _placed(
+    template: str,
+    slots: tuple[tuple[str, str, _Asked], ...],
+    guards: tuple[_Asked, ...],
+    shape: tuple[_Asked, ...],
+    optional: bool,
+    ties: Iterable[_Asked | None],
+) -> _Row:
+    """A row with the places of its numbers."""
+    key, zeros = split(_VARIABLE.sub("0", template))
+    _, ones = split(_VARIABLE.sub("1", template))
+    places = [n for n, (a, b) in enumerate(zip(zeros, ones, strict=True)) if a != b]
+    if len(places) != len(slots):
+        raise Unlike("names with numbers in words")
+    return _Row(
+        template,
+        key,
+        tuple((n, number) for n, number in enumerate(zeros) if n not in places),
+        tuple(
+            _Slot(variable, place, container, count)
+            for (variable, container, count), place in zip(slots, places, strict=True)
+        ),
+        guards,
+        shape,
+        optional,
+        list(ties),
+    )
+
+
+# --- clauses -------------------------------------------------------------------------------------
+
+
+def clauses(
+    source: data.Data,
+    classes: Mapping[str, Class],
+    class_: Class,
+    form: Form,
+    fields: Fields,
+    types: Mapping[str, str],
+    seen: Observed,
+    run: Run,
+) -> list[Clause]:
+    """What must hold of the config of a class that has these tensors.
+
+    Raises Unlike where none can, NotCovered when it takes too many steps.
+    """
+    rows = list(_unfolded(source, classes, class_, form, fields, types))
+    return list(_Laying(rows, seen, run).clauses())
+
+
+class _Laying:
+    """Rows laid over a table."""
+
+    def __init__(self, rows: list[_Row], seen: Observed, run: Run) -> None:
+        self.rows, self.run = rows, run
+        self.seen = seen
+        self.counts: dict[str, dict[Numbers, int]] = {}  # container -> outer numbers -> children
+        self.instances: list[dict[Numbers, set[Shape]]] = []  # by row, by the numbers in its slots
+        shared: dict[Key, int] = {}
+        for row in rows:
+            shared[row.key] = shared.get(row.key, 0) + 1
+        self.shared = shared
+        # Whether no other row of the class has the names of this one, in the order of the rows.
+        self.alone = [
+            shared[row.key] == 1
+            or not any(o is not row and o.key == row.key and _overlap(row, o) for o in rows)
+            for row in rows
+        ]
+        for row in rows:
+            found = self._instances(row)
+            self.instances.append(found)
+            self._count(row, found)
+
+    def _instances(self, row: _Row) -> dict[Numbers, set[Shape]]:
+        group = self.seen.groups.get(row.key)
+        if group is None:
+            return {}
+        places = tuple(slot.place for slot in row.slots)
+        everywhere = tuple(range(len(places) + len(row.fixed)))
+        if not row.fixed:
+            found = group.shapes(places)
+        else:
+            found = {}
+            for numbers, shapes in group.shapes(everywhere).items():
+                if all(numbers[place] == number for place, number in row.fixed):
+                    found.setdefault(tuple([numbers[p] for p in places]), set()).update(shapes)
+        self.run.spend(1 + len(found))
+        if row.slots and self.shared[row.key] > 1:
+            # Other rows may be meant by the same names: those that the indices decide.
+            found = {n: s for n, s in found.items() if self._may(row, n)}
+        return found
+
+    def _may(self, row: _Row, numbers: Numbers) -> bool:
+        """Whether conditions that read nothing but indices let this instance be."""
+        for guard in row.guards:
+            indices = _indices(guard.expression, row, numbers)
+            if guard.expression.names == {variable for variable, _ in indices}:
+                if not guard.expression.value(Run(dict(indices), 1000)):
+                    return False
+        return True
+
+    def _count(self, row: _Row, found: Mapping[Numbers, object]) -> None:
+        for depth, slot in enumerate(row.slots):
+            counts = self.counts.setdefault(slot.container, {})
+            for numbers in found:
+                outer, number = numbers[:depth], numbers[depth]
+                if number >= counts.get(outer, 0):
+                    if number >= MOST_CHILDREN:
+                        raise Unlike(f"{slot.container} has number {number}")
+                    counts[outer] = number + 1
+
+    def clauses(self) -> Iterator[Clause]:
+        for row, found, alone in zip(self.rows, self.instances, self.alone, strict=True):
+            self.run.spend(1)
+            if alone:
+                yield from self._sizes(row, found)
+                yield from self._presence(row, found)
+        yield from self._children()
+
+    def _sizes(self, row: _Row, found: Mapping[Numbers, set[Shape]]) -> Iterator[Clause]:
+        told: set[tuple[int, Numbers, int]] = set()
+        for numbers, shapes in found.items():
+            for shape in shapes:
+                if len(shape) != len(row.shape):
+                    raise Unlike(f"{row.template} has {len(shape)} dimensions")
+                for n, size in enumerate(row.shape):
+                    names = size.expression.names
+                    read = tuple([
+                        number
+                        for slot, number in zip(row.slots, numbers, strict=True)
+                        if slot.variable in names
+                    ])
+                    if (n, read, shape[n]) in told:
+                        continue
+                    told.add((n, read, shape[n]))
+                    indices = _indices(size.expression, row, numbers)
+                    yield (Literal(size.expression, size.at, indices, shape[n]),)
+
+    def _presence(self, row: _Row, found: Mapping[Numbers, set[Shape]]) -> Iterator[Clause]:
+        if not row.guards:
+            if not found and not row.optional and not any(
+                self._none(slot) for slot in row.slots
+            ):
+                yield self._tied(row)
+            return
+        read = [
+            n
+            for n, slot in enumerate(row.slots)
+            if any(slot.variable in guard.expression.names for guard in row.guards)
+        ]
+        if any(n != at for n, at in enumerate(read)):
+            read = list(range(max(read) + 1))
+        present = {tuple([numbers[n] for n in read]) for numbers in found}
+        deeper = row.slots[len(read) :]
+        # Where nothing shows that there are children, a missing one tells nothing.
+        parents = (
+            {
+                outer[: len(read)]
+                for outer, count in self.counts.get(row.slots[-1].container, {}).items()
+                if count
+            }
+            if deeper
+            else set()
+        )
+        for combination in self._combinations(row, len(read)):
+            there = combination in present
+            filled = (*combination, *(0,) * len(deeper))
+            if there:
+                for guard in row.guards:
+                    yield (self._literal(guard, row, filled, True),)
+            elif not row.optional and (not deeper or combination in parents):
+                refused = tuple(self._literal(guard, row, filled, False) for guard in row.guards)
+                tied = () if None in row.ties else self._tied(row, soft=True)
+                if None not in row.ties:
+                    yield (*refused, *tied)
+
+    def _literal(self, asked: _Asked, row: _Row, numbers: Numbers, want: bool) -> Literal:
+        indices = _indices(asked.expression, row, numbers)
+        return Literal(asked.expression, asked.at, indices, want)
+
+    def _tied(self, row: _Row, *, soft: bool = False) -> Clause:
+        """That a tie accounts for a tensor that is not there."""
+        if not row.ties and not soft:
+            raise Unlike(f"{row.template} is not there")
+        found = []
+        for tie in row.ties:
+            if tie is None:
+                return (Literal(parse("True"), "", (), True),)
+            if not tie.expression.names & {"i", "j", "k", "l"}:
+                found.append(Literal(tie.expression, tie.at, (), True))
+        if not found and not soft:
+            return (Literal(parse("True"), "", (), True),)
+        return tuple(found)
+
+    def _none(self, slot: _Slot) -> bool:
+        return not self.counts.get(slot.container)
+
+    def _combinations(self, row: _Row, depth: int) -> Iterator[Numbers]:
+        """The numbers that the first slots of a row can have."""
+        found: list[Numbers] = [()]
+        for slot in row.slots[:depth]:
+            counts = self.counts.get(slot.container, {})
+            total = sum(counts.get(outer, 0) for outer in found)
+            if total > _MOST_COMBINATIONS:
+                return
+            found = [(*outer, n) for outer in found for n in range(counts.get(outer, 0))]
+        self.run.spend(len(found))
+        yield from found
+
+    def _children(self) -> Iterator[Clause]:
+        """How many children each container has."""
+        told = set()
+        for row in self.rows:
+            for depth, slot in enumerate(row.slots):
+                if slot.container in told:
+                    continue
+                told.add(slot.container)
+                sure = self._always(slot.container)
+                done = set()
+                for outer in itertools.islice(self._combinations(row, depth), _MOST_COMBINATIONS):
+                    count = self.counts.get(slot.container, {}).get(outer, 0)
+                    if not count and not sure:
+                        continue
+                    indices = tuple(
+                        (other.variable, number)
+                        for other, number in zip(row.slots, outer, strict=False)
+                        if other.variable in slot.count.expression.names
+                    )
+                    if (indices, count) not in done:
+                        done.add((indices, count))
+                        yield (Literal(slot.count.expression, slot.count.at, indices, count),)
+
+    def _always(self, container: str) -> bool:
+        """Whether children of a container would show themselves whatever the config."""
+        return any(
+            row.slots
+            and row.slots[-1].container == container
+            and not row.guards
+            and not row.optional
+            and not row.ties
+            for row in self.rows
+        )
+
+
+def _indices(expression: Expression, row: _Row, numbers: Numbers) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (slot.variable, number)
+        for slot, number in zip(row.slots, numbers, strict=False)
+        if slot.variable in expression.names
+    )
+
+
+def _overlap(one: _Row, other: _Row) -> bool:
+    """Whether two rows of one key can give the same name."""
+    fixed = dict(other.fixed)
+    return all(fixed.get(place, number) == number for place, number in one.fixed)

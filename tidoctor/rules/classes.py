@@ -1,0 +1,501 @@
+"""Which class the tensors are those of: the one that is wanted or declared, or another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tidoctor.atlas import families
+from tidoctor.checkpoint import CONFIG
+from tidoctor.finding import Cure, Evidence, Finding, Operation
+from tidoctor.names import collapse, printable, some, some_patterns
+from tidoctor.rules.causes import AROUND_TEXT, Renaming, renamings
+from tidoctor.rules.fitting import Fit
+from tidoctor.rules.rule import (
+    ERROR,
+    LIKELY,
+    NOTE,
+    PROVEN,
+    WARNING,
+    CannotRun,
+    NotApplicable,
+    consent,
+    found,
+    rename,
+    rule,
+    safe,
+    set_key,
+)
+from tidoctor.rules.view import GENERATING, View
+from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, place, renaming_cure
+
+_WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
+_MOST_OWN = 10  # tensors of a head; a masked language model has up to eight
+
+@rule("C04", "base-class-saved")
+def base_class_saved(view: View) -> Iterator[Finding]:
+    """`architectures` names no class that fits: the bare base class, a wrapper, an old spelling.
+
+    Why: a model that was loaded with AutoModel and saved has lost the prefix of its names and, when
+    head and embedding are not tied, its head. Servers that choose by `architectures` refuse it.
+
+    Recognised by: the class in config.json, names without base prefix, no head.
+
+    Fine: embedding models are saved from the bare class on purpose, hence a warning, and a note
+    beside the files of sentence-transformers. With `--as causal-lm` it is an error.
+    GPT2LMHeadModel and T5EncoderModel end in "Model" and are whole classes.
+
+    Cure: put the prefix back and set `architectures`; a lost head has to come from the model that
+    this one was tuned from.
+    """
+    view.need_config()
+    name = view.declared_name
+    if name is None or "architectures" not in view.settings:
+        yield from _no_architectures(view)
+        return
+    if name.startswith(_WRAPPERS):
+        yield from _wrapper_class(view, name)
+        return
+    modern = families.modern_name(name)
+    if modern != name and families.class_facts(modern):
+        yield found(
+            WARNING,
+            f"architectures names {printable(name)}, today {modern}",
+            at=view.at("architectures"),
+            evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
+            cure=consent(
+                f"set architectures to {modern}", set_key("architectures", value=[modern])
+            ),
+        )
+        return
+    if _is_bare(view, name) and (view.wanted is None or view.wanted is view.generator):
+        yield from _bare_class(view, name)
+    elif view.saved_as is not None:
+        yield from _saved_as(view, [view.saved_as.name])
+    elif view.kin:
+        yield from _saved_as(view, view.kin)
+
+
+def _saved_as(view: View, saved: Sequence[str]) -> Iterator[Finding]:
+    """Tensors of one class where another one of its family is to be served."""
+    fit = view.need_fit()
+    target = view.target
+    # Another base prefix of the whole body is a rename; the head of one class is never another's.
+    left = {n: fit.files[n] for n in fit.unexpected}
+    ways = [r for r in renamings(fit.missing, left) if len(r.pairs) * 2 > len(fit.files)]
+    moved = {new for r in ways for _, new in r.pairs}
+    gaps = [g for g in fit.missing if g.name not in moved and not view.is_idle(g.name)]
+    if not gaps and not moved and not fit.mismatched:
+        return
+    total, rows = gap_rows(view, gaps)
+    lost = [gap.name for gap in gaps]
+    needed = fit.expected.class_name
+    parts = set(view.missing_parts(target)) - {target.head} if target else set()
+    head = view.must_generate and view.head_is_lost and view.head_name in lost
+    said = f"the tensors are those of {some(saved, 3)}, not of {needed}"
+    if lost:
+        said += f"; {some_patterns(lost)} {'is' if len(lost) == 1 else 'are'} lost"
+    yield found(
+        ERROR,
+        said,
+        at=view.at("architectures"),
+        tensors=(*(view.tensors[o].name for r in ways for o, _ in r.pairs), *lost),
+        evidence=(
+            Evidence(str(view.at("architectures")), f"architectures is {view.declared_name}"),
+            *rows,
+            *(misfit_row(m) for m in fit.mismatched[:MOST_ROWS]),
+            *((Evidence("size", f"{total} bytes are lost", total),) if lost else ()),
+        ),
+        includes=(
+            *(("H02",) if head else ()),
+            *(("H10",) if parts and parts <= set(lost) else ()),
+        ),
+        cure=_other_class_cure(view, saved, ways, lost, total),
+        caution="if they were trained, only the training run still has them" if lost else "",
+        not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong"
+        if head
+        else "",
+    )
+
+
+def _other_class_cure(
+    view: View, saved: Sequence[str], ways: Sequence[Renaming], lost: Sequence[str], total: int
+) -> Cure | None:
+    """Naming the class that fits; where another one is wanted, taking from a donor what it needs.
+
+    None where more would have to be taken than there is.
+    """
+    if view.saved_as is None:
+        if len(saved) > 1:
+            return None
+        key = set_key("architectures", value=[saved[0]])
+        return consent(f"set architectures to {saved[0]}, if that was meant", key)
+    if total > view.checkpoint.nbytes or view.wrappers:
+        return None
+    needed = view.wanted.name if view.wanted else ""
+    moves = [rename(view.tensors[old].name, new) for r in ways for old, new in r.pairs]
+    steps = [f"rename {len(moves)} tensors"] if moves else []
+    steps += [f"take {some(lost, 2)} from a model of that class"] if lost else []
+    return consent(
+        ", ".join([*steps, f"set architectures to {needed}"]),
+        *moves,
+        set_key("architectures", value=[needed]),
+        *({"op": "graft", "tensor": n} for n in lost),
+        needs="donor" if lost else "accept",
+    )
+
+
+def _no_architectures(view: View) -> Iterator[Finding]:
+    generator = view.generator
+    if view.model_type is None or generator is None:
+        return
+    cure = None
+    if view.wanted is generator or view.head is not None or view.tie.meant is True:
+        cure = consent(
+            f"set architectures to {generator.name}",
+            set_key("architectures", value=[generator.name]),
+        )
+    yield found(
+        WARNING,
+        "architectures is not written; servers that choose the class by it refuse the model",
+        at=view.at(),
+        evidence=(Evidence(CONFIG, "there is no key architectures"),),
+        cure=cure,
+    )
+
+
+def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
+    yield found(
+        ERROR,
+        f"architectures names {printable(name)}, a wrapper and not a model class",
+        at=view.at("architectures"),
+        evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
+        cure=consent(
+            f"set architectures to {view.generator.name}",
+            set_key("architectures", value=[view.generator.name]),
+        )
+        if view.generator
+        else None,
+    )
+
+
+def _is_bare(view: View, name: str) -> bool:
+    facts = view.declared
+    if facts is not None and view.model_type in facts.model_types:
+        whole = view.generator is not None and view.generator.base == facts.name
+        # With many tensors of its own, the other class is another network (BLIP's decoder).
+        near = view.generator is not None and len(view.generator.own) <= _MOST_OWN
+        return facts.task == "base" and whole and near and not name.endswith("Encoder")
+    # A class that nobody knows, saved as the bare class of a family that somebody knows.
+    own_code = "auto_map" in view.settings
+    if own_code or not name.endswith("Model") or view.generator is None:
+        return False
+    try:
+        return bool(view.layout[1])
+    except NotApplicable:
+        return False
+
+
+def _bare_class(view: View, name: str) -> Iterator[Finding]:
+    generator = view.generator
+    if generator is None:
+        return
+    try:
+        prefix, bare, prefixed = view.layout
+    except NotApplicable:
+        prefix, bare, prefixed = "", [], []
+    view.need_whole()
+    encoder = generator.task == "masked-lm"
+    lost = view.missing_parts(generator)
+    head_lost = view.head_is_lost
+    demanded = view.wanted is not None and view.wanted.task in GENERATING
+    # A decoder that was saved bare was as a rule meant to generate; of the others, encoders and
+    # complete pairs of encoder and decoder are used as they are.
+    usual = encoder or view.embedding_model or (not lost and generator.task != "causal-lm")
+    severity = ERROR if demanded else NOTE if usual else WARNING
+    operations: list[Operation] = []
+    if bare and not prefixed:
+        operations += [rename(view.tensors[n].name, prefix + n) for n in bare]
+    operations.append(set_key("architectures", value=[generator.name]))
+    cure: Cure | None
+    if lost:
+        operations += [{"op": "graft", "tensor": n} for n in lost]
+        if head_lost:  # what belongs to an untied head, in releases that store it (a bias)
+            aliases = (a for a in generator.ties if a in generator.own and a not in lost)
+            operations += [
+                {"op": "graft", "tensor": a, "optional": True}
+                for a in aliases
+                if a not in view.tensors
+            ]
+        what = f"take {some(lost, 2)} from the model it was tuned from"
+        cure = consent(_cure_text(bare, prefix, generator.name, what), *operations, needs="donor")
+    elif view.tie.meant is None and view.head is None:
+        cure = None
+    elif generator.task == "causal-lm" and families.class_for(view.model_type or "", "seq2seq-lm"):
+        cure = None  # the causal class of such a family is the decoder alone
+    else:
+        cure = safe(_cure_text(bare, prefix, generator.name, ""), *operations)
+    includes = (
+        *(("N04",) if bare else ()),
+        *(("H02",) if head_lost else ()),
+        *(("H10",) if set(lost) - {generator.head} else ()),
+    )
+    yield found(
+        severity,
+        f"saved from {printable(name)}, the class without a head"
+        + (f"; {some(lost, 2)} {'is' if len(lost) == 1 else 'are'} lost" if lost else ""),
+        certainty=PROVEN if view.declared else LIKELY,
+        at=view.at("architectures"),
+        tensors=(*(view.tensors[n].name for n in bare), *lost),
+        evidence=_bare_evidence(view, name, generator.name, prefix, bare, head_lost),
+        includes=includes,
+        cure=cure,
+        caution="if the head was trained, only the training run still has it" if lost else "",
+        not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong"
+        if head_lost
+        else "",
+    )
+
+
+def _cure_text(bare: list[str], prefix: str, name: str, graft: str) -> str:
+    steps = [f"put `{prefix}` in front of {len(bare)} names"] if bare else []
+    return ", ".join([*steps, *([graft] if graft else []), f"set architectures to {name}"])
+
+
+def _bare_evidence(
+    view: View, name: str, generator: str, prefix: str, bare: list[str], lost: bool
+) -> tuple[Evidence, ...]:
+    rows = [
+        Evidence(str(view.at("architectures")), f'architectures is ["{printable(name)}"]'),
+        *view.tie.evidence,
+    ]
+    total = len(view.tensors)
+    if bare:
+        shown = ", ".join(printable(p) for p, _ in collapse(bare)[:2])
+        rows.append(
+            Evidence(
+                "names",
+                f"{len(bare)} of {total} tensors lack the prefix `{prefix}`: {shown}, …",
+                len(bare),
+            )
+        )
+    if lost and view.embedding:
+        tensor = view.tensors[view.embedding]
+        have = view.checkpoint.nbytes
+        shape = " × ".join(map(str, tensor.shape))
+        rows.append(
+            Evidence(
+                "size",
+                f"{have} bytes; {generator} needs {tensor.nbytes} more = one {shape} "
+                f"{tensor.dtype} tensor",
+                tensor.nbytes,
+            )
+        )
+    return tuple(rows)
+
+
+@rule("C12", "names-of-another-family", absorbs=("H10", "H03"))
+def names_of_another_family(view: View) -> Iterator[Finding]:
+    """The tensors are those of another class than config.json names.
+
+    Why: model_type or architectures was copied from another model, or a script converted the one
+    and not the other. transformers leaves out what the class does not know, and starts with random
+    numbers whatever has no tensor.
+
+    Recognised by: another class that gives exactly these names and shapes under the values of this
+    config. For a class that is not known to every tensor: no name at all where it has them.
+
+    Fine: llama-compatible files under `llama` on purpose; there the tensors fit.
+
+    Cure: set model_type and architectures to the family that the tensors belong to, or convert the
+    names.
+    """
+    view.need_config()
+    view.need_whole()
+    if isinstance(view.fit, str) or (view.account.unknown and not view.account.elsewhere):
+        yield from _no_name_of_the_class(view)
+        return
+    elsewhere = view.account.elsewhere
+    if not elsewhere:
+        return
+    own = view.fit.expected
+    fitting = [name for name, _ in elsewhere]
+    operations = [set_key("architectures", value=[fitting[0]])]
+    if (model_type := elsewhere[0][1]) != view.model_type:
+        operations.append(set_key("model_type", value=model_type))
+    yield found(
+        ERROR,
+        f"the tensors are not those of {own.class_name}; they are exactly those of "
+        f"{some(fitting, 3)}",
+        certainty=PROVEN if len(fitting) == 1 else LIKELY,
+        at=view.at("model_type"),
+        evidence=_difference(view, view.fit),
+        cure=consent(
+            f"set model_type to {model_type} and architectures to {fitting[0]}", *operations
+        )
+        if len(fitting) == 1
+        else None,
+        not_="training on: what the class does not know would be left out",
+    )
+
+
+def _difference(view: View, fit: Fit) -> tuple[Evidence, ...]:
+    rows = []
+    if fit.unexpected:
+        rows.append(
+            Evidence(
+                "names",
+                f"{fit.expected.class_name} has no place for {some_patterns(fit.unexpected)}",
+                len(fit.unexpected),
+            )
+        )
+    if fit.missing:
+        names = [gap.name for gap in fit.missing]
+        rows.append(
+            Evidence(
+                "names", f"{fit.expected.class_name} needs {some_patterns(names)}", len(names)
+            )
+        )
+    rows += [misfit_row(m) for m in fit.mismatched[:3]]
+    return tuple(rows)
+
+
+def _no_name_of_the_class(view: View) -> Iterator[Finding]:
+    facts = view.declared
+    if facts is None or facts.task not in GENERATING or not facts.embedding or not view.tensors:
+        raise NotApplicable("the names of this class are not known")
+    if view.model_type not in facts.model_types:
+        raise NotApplicable("class and model_type are of two families")
+    inside = any(n.endswith("." + facts.embedding) for n in view.tensors)  # at another depth
+    known = view.embedding or view.head or view.body_is_there or inside
+    if known or view.wrappers or any(n.startswith(facts.prefix or "\0") for n in view.tensors):
+        return
+    shown = ", ".join(printable(p) for p, _ in collapse(view.tensors)[:3])
+    yield found(
+        WARNING,
+        f"no tensor has a name of {facts.name}: {shown}, …",
+        certainty=LIKELY,
+        at=view.at("architectures"),
+        evidence=(Evidence("names", f"{facts.name} has {facts.embedding}"),),
+        not_="training on: every weight would start from random numbers",
+    )
+
+
+@rule("N07", "part-of-another-class", absorbs=("C12", "C07", "N14", "H08"))
+def part_of_another_class(view: View) -> Iterator[Finding]:
+    """A text class with the names of a multimodal model, or the other way round.
+
+    Why: a part was saved with the names of the whole, or the whole was declared as its part.
+    transformers finds nothing where the class looks and starts with random numbers.
+
+    Recognised by: the same names and shapes but for the words that stand around the text model
+    (`language_model`, `thinker`); or class and model_type of two kinds, of which the other one fits
+    exactly.
+
+    Fine: multimodal names under a multimodal class, in the spelling of any release.
+
+    Cure: name the class that fits, or rename the tensors of the part. Parts that are gone have to
+    come from the source.
+    """
+    view.need_config()
+    view.need_whole()
+    if isinstance(view.fit, str):
+        yield from _declared_as_a_part(view)
+        return
+    account = view.account
+    around = [r for r in account.renamed if r.around_text]
+    if not around:
+        if account.unknown:
+            yield from _text_alone(view, view.fit)
+        return
+    pairs = [pair for r in around for pair in r.pairs]
+    inner = all(len(r.old) > len(r.new) for r in around)
+    here = [view.tensors[old].name for old, _ in pairs]
+    name = view.fit.expected.class_name
+    rest = [n for n in view.fit.unexpected if n not in {old for old, _ in pairs}]
+    lost = [gap.name for gap in account.gaps]
+    words = around[0].old if inner else around[0].new
+    said = (
+        f"{len(here)} tensors stand under `{printable(words)}`, where {name} has none"
+        if inner
+        else f"{len(here)} tensors lack the `{words}` that {name} puts around its text model"
+    )
+    yield found(
+        ERROR,
+        said + (f"; {len(lost)} tensors of its other parts are not stored" if lost else ""),
+        at=place(view, pairs[0][0]),
+        tensors=tuple(here + lost),
+        evidence=(
+            Evidence("names", f"stored: {some_patterns(here)}", len(here)),
+            Evidence("names", f"{name} has {some_patterns([new for _, new in pairs])}"),
+            *((Evidence("names", f"also stored: {some_patterns(rest)}"),) if rest else ()),
+        ),
+        cure=renaming_cure(view, around) if not lost else None,
+    )
+
+
+def _declared_as_a_part(view: View) -> Iterator[Finding]:
+    """`architectures` names another kind of class than model_type, which fits exactly."""
+    facts = view.declared
+    reason = view.fit if isinstance(view.fit, str) else ""
+    if facts is None or view.model_type is None or view.wanted is not None:
+        raise CannotRun(reason)
+    if view.model_type in facts.model_types or not facts.model_types:
+        raise CannotRun(reason)
+    other = families.class_for(view.model_type, "image-text-to-text") or families.class_for(
+        view.model_type, "causal-lm"
+    )
+    if other is None or other == facts.name:
+        raise CannotRun(reason)
+    fit = view.fit_as(other)
+    if isinstance(fit, str):
+        raise CannotRun(fit)
+    if fit.missing or fit.mismatched or fit.unexpected or fit.unclear:
+        return
+    yield found(
+        ERROR,
+        f"architectures names {facts.name}; config and tensors are those of {other}",
+        at=view.at("architectures"),
+        evidence=(
+            Evidence(str(view.at("model_type")), f"model_type is {view.model_type}"),
+            Evidence("names", f"all {len(view.tensors)} tensors are those of {other}"),
+        ),
+        cure=consent(
+            f"set architectures to {other}", set_key("architectures", value=[other])
+        ),
+    )
+
+
+def _text_alone(view: View, fit: Fit) -> Iterator[Finding]:
+    """The text model of a multimodal class alone, told by its embedding."""
+    promised = fit.expected.saved or fit.expected.memory
+    for bare in ("model.embed_tokens.weight", "embed_tokens.weight"):
+        if bare in view.tensors and bare not in promised:
+            whole = next((n for n in promised if n.endswith(f".{bare}")), None)
+            break
+    else:
+        raise CannotRun(view.account.unknown)
+    if whole is None or any(n.startswith(whole.split(".")[0] + ".") for n in view.tensors if
+                            not whole.startswith("model.")):  # fmt: skip
+        raise CannotRun(view.account.unknown)
+    around = whole.removesuffix(f".{bare}")
+    roots = {n.split(".")[0] for n in promised} - {n.split(".")[0] for n in view.tensors}
+    if not AROUND_TEXT.fullmatch(around) or not roots:
+        raise CannotRun(view.account.unknown)
+    yield found(
+        ERROR,
+        f"only a text model is stored, without the `{around}` that {fit.expected.class_name} puts "
+        "around it; its other parts are not there",
+        certainty=LIKELY,
+        at=view.at("architectures"),
+        evidence=(
+            Evidence("names", f"{bare} is stored, {fit.expected.class_name} has {whole}"),
+            Evidence("names", f"nothing is stored under {some(sorted(roots), 4)}"),
+        ),
+    )
+
+
+RULES = (
+    part_of_another_class,
+    base_class_saved,
+    names_of_another_family,
+)

@@ -1,0 +1,231 @@
+"""N06 to N10: the same model in another layout of names, of this library or of another program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from tidoctor.finding import Cure, Evidence, Finding, Location
+from tidoctor.names import printable, some_patterns
+from tidoctor.rules.fitting import Kind, Respelling
+from tidoctor.rules.rule import (
+    ERROR,
+    NOTE,
+    CannotRun,
+    NotApplicable,
+    advice,
+    consent,
+    found,
+    rename,
+    rule,
+)
+from tidoctor.rules.view import View
+from tidoctor.rules.wording import place
+
+# Program -> names of which each must occur; none is a name of the layouts of transformers.
+FOREIGN: dict[str, tuple[re.Pattern[str], ...]] = {
+    program: tuple(map(re.compile, patterns))
+    for program, patterns in {
+        "torchtune": (r"tok_embeddings\.weight", r"layers\.\d+\.attn\.q_proj\.weight"),
+        "Meta's and Mistral's own code": (
+            r"tok_embeddings\.weight", r"(?:layers\.\d+\.attention\.wq|output)\.weight",
+        ),
+        "llama.cpp": (r"token_embd\.weight", r"blk\.\d+\.attn_\w+\.weight"),
+        "Microsoft's first code for Phi": (r"transformer\.embd\.wte\.weight",),
+        "LitGPT": (r"transformer\.wte\.weight", r"transformer\.h\.\d+\.norm_1\.weight"),
+        "AI2's code for OLMo": (
+            r"model\.transformer\.wte\.weight",
+            r"model\.transformer\.blocks\.\d+\.att_proj\.weight",
+        ),
+        "Megatron": (
+            r"(?:.*\.)?embedding\.word_embeddings\.weight",
+            r"(?:.*\.)?decoder\.layers\.\d+\.self_attention\.linear_qkv\.weight",
+        ),
+    }.items()
+}  # fmt: skip
+_USUAL = "nothing has to be done; loading and saving with transformers writes the usual form"
+
+
+def _respelled(view: View, kind: Kind) -> list[Respelling]:
+    """What loads from another generation of names; raises where that cannot be known."""
+    fit = view.need_fit()
+    if fit.expected.saved is None:
+        raise CannotRun(fit.expected.saved_reason)
+    if view.account.unknown:
+        raise CannotRun(view.account.unknown)
+    return [each for each in fit.respelled if each.kind == kind]
+
+
+def _note(
+    view: View, rows: Sequence[Respelling], said: str, cure: Cure | None, caution: str
+) -> Finding:
+    names = [n for each in rows for n in each.files]
+    fresh = [n for each in rows for n in each.saved]
+    return found(
+        NOTE,
+        said,
+        at=place(view, names[0]),
+        tensors=tuple(view.tensors[n].name for n in names),
+        evidence=(
+            Evidence("names", f"stored: {some_patterns(names)}", len(names)),
+            Evidence("names", f"a fresh save has {some_patterns(fresh)}", len(fresh)),
+        ),
+        cure=cure,
+        caution=caution,
+    )
+
+
+@rule("N06", "layout-generation")
+def layout_generation(view: View) -> Iterator[Finding]:
+    """A multimodal model with the names of another generation of transformers.
+
+    Why: transformers renames while it loads. Engines and converters often know one generation only:
+    `model.` and `visual.`, or `language_model.model.`, or `model.language_model.`.
+
+    Recognised by: names that the loader of transformers has to change, where a fresh save has
+    others.
+
+    Fine: for transformers both are right. What a model is called in memory is no measure: the names
+    on disk are others again.
+
+    Cure: none needed. For a reader of the other generation, rename.
+    """
+    rows = _respelled(view, "names")
+    if view.text_level is None and not (view.target and view.target.task == "image-text-to-text"):
+        raise NotApplicable("the model has one part only")
+    rows = [r for r in rows if len(r.files) == len(r.saved) == 1 and not _prefix_only(view, r)]
+    if not rows:
+        return
+    pairs = [(view.tensors[r.files[0]].name, r.saved[0]) for r in rows]
+    taken = view.checkpoint.tensors.keys() - {old for old, _ in pairs}
+    free = not view.wrappers and not taken & {new for _, new in pairs}
+    yield _note(
+        view,
+        rows,
+        f"{len(rows)} of {len(view.tensors)} tensors are named as another generation of "
+        "transformers names them",
+        consent(f"rename {len(pairs)} tensors", *(rename(old, new) for old, new in pairs))
+        if free
+        else None,
+        "transformers 5 reads both; other readers may know one of them only",
+    )
+
+
+def _prefix_only(view: View, row: Respelling) -> bool:
+    """Whether only the base prefix was put in front or left out, which is another matter."""
+    prefix = view.generator.prefix if view.generator else ""
+    old, new = row.files[0], row.saved[0]
+    return bool(prefix) and (prefix + old == new or old == prefix + new)
+
+
+@rule("N08", "experts-packed")
+def experts_packed(view: View) -> Iterator[Finding]:
+    """The experts of a layer are one stacked tensor where a fresh save has many, or the reverse.
+
+    Why: transformers 5 reads both. Quantisers, engines and adapters often know one form only.
+
+    Recognised by: tensors that the loader stacks, or takes stacked, otherwise than in a fresh save.
+
+    Fine: gpt-oss and Llama 4 are published stacked.
+
+    Cure: none needed for transformers; loading and saving with it writes the form of a fresh save.
+    """
+    rows = _respelled(view, "experts")
+    if not rows:
+        return
+    packed = all(len(r.files) < len(r.saved) for r in rows)
+    yield _note(
+        view,
+        rows,
+        "the experts are stacked into one tensor for each layer"
+        if packed
+        else "the experts are stored otherwise than in a fresh save",
+        advice(_USUAL),
+        "transformers 5 reads both; other readers may know one of them only",
+    )
+
+
+@rule("N09", "projections-fused")
+def projections_fused(view: View) -> Iterator[Finding]:
+    """Projections are fused (`qkv_proj`, `gate_up_proj`) where a fresh save is split, or reverse.
+
+    Why: transformers converts while it loads. Other readers look for one of the forms.
+
+    Recognised by: tensors that the loader joins or cuts, or would have to for a fresh save.
+
+    Fine: Phi-3 is fused, Llama is split; each is healthy in its own form.
+
+    Cure: none needed for transformers; loading and saving with it writes the form of a fresh save.
+    """
+    rows = _respelled(view, "projections")
+    if not rows:
+        return
+    fused = all(len(r.files) < len(r.saved) for r in rows)
+    yield _note(
+        view,
+        rows,
+        "projections are fused that a fresh save stores apart"
+        if fused
+        else "projections are stored otherwise than in a fresh save",
+        advice(_USUAL),
+        "transformers 5 reads both; other readers may know one of them only",
+    )
+
+
+@rule(
+    "N10",
+    "foreign-layout",
+    absorbs=("C07", "C09", "C12", "H08", "H10", "N04", "N07", "N14"),
+)
+def foreign_layout(view: View) -> Iterator[Finding]:
+    """The names are those of another program: Meta's or Mistral's own code, llama.cpp, Megatron.
+
+    Why: the file is fine for that program. transformers and what follows its names find nothing and
+    start with random numbers.
+
+    Recognised by: names that only that program gives, such as `tok_embeddings.weight` beside
+    `layers.0.attention.wq.weight`.
+
+    Fine: a vendor's file beside the shards (`consolidated.safetensors`) is a note.
+
+    Cure: convert it with the vendor's script. A rename alone is not enough: in Meta's layout the
+    rows of q and k stand in another order, and some programs fuse what others keep apart.
+    """
+    for weight in view.checkpoint.extras:
+        beside = [entry.name for entry in weight.header.entries]
+        if other := _program(beside):
+            yield found(
+                NOTE,
+                f"{printable(weight.name)} holds the model in the layout of {other}",
+                at=Location(weight.name),
+                evidence=(Evidence(weight.name, some_patterns(beside), len(beside)),),
+                caution="readers that take every .safetensors file load both",
+            )
+    program = _program(view.tensors)
+    if program is None:
+        return
+    fit = view.fit if view.settings else "there is no config.json"
+    if not isinstance(fit, str) and not fit.missing:
+        return  # transformers reads these names
+    names = list(view.checkpoint.tensors)
+    missing = [] if isinstance(fit, str) else [gap.name for gap in fit.missing]
+    yield found(
+        ERROR if view.settings else NOTE,
+        f"the names are those of {program}",
+        at=place(view, next(iter(view.tensors))),
+        tensors=(*names, *missing),
+        evidence=(Evidence("names", some_patterns(names), len(names)),),
+        cure=advice("convert it with the script of that program"),
+        not_="renaming alone: the rows of some projections stand in another order",
+    )
+
+
+def _program(names: Collection[str]) -> str | None:
+    """Whose names these are."""
+    for program, patterns in FOREIGN.items():
+        if all(any(p.fullmatch(n) for n in names) for p in patterns):
+            return program
+    return None
+
+
+RULES = (layout_generation, experts_packed, projections_fused, foreign_layout)
