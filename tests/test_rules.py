@@ -382,6 +382,7 @@ def test_what_is_wrong_is_found_and_nothing_else(files: Files, expected: dict[st
 
 def test_every_rule_is_seen_to_find_something() -> None:
     seen = {code for _, expected in SICK.values() for code in expected} | {"D03", "D04"}
+    seen |= {"N06", "N08", "N09", "N10"}  # in test_rules_expected.py
     seen |= set(codes(examine(DISPUTED)))
     overlapping = safetensors_bytes({"a": ("F32", [1], b"1234"), "b": ("F32", [1], b"")})
     seen |= set(codes(examine({"model.safetensors": overlapping})))
@@ -459,6 +460,15 @@ def test_a_safe_cure_removes_its_finding(name: str) -> None:
     left = rules.diagnose(after)
     assert {c: s for c, s in codes(left).items() if s in ("error", "warning")} == {}
     assert after.nbytes == before.nbytes
+
+
+def test_a_complete_base_class_becomes_the_generator_that_is_wanted() -> None:
+    before = open_checkpoint(Memory(base_class(TIED)))
+    finding = only(rules.diagnose(before, wanted="causal-lm"), "C04")
+    assert str(finding.severity) == "error"
+    assert finding.cure is not None and finding.cure.kind is CureKind.SAFE
+    after = Plan((finding.cure.operations,)).apply(before)
+    assert codes(rules.diagnose(after, wanted="causal-lm")) == {"H01": "note"}
 
 
 def test_no_cure_of_a_lost_head_is_safe() -> None:

@@ -63,7 +63,7 @@ def collapse(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     numbers do not form such a grid is split by its leading numbers until each part does.
     """
     groups: dict[tuple[str, ...], list[tuple[tuple[int, ...], str]]] = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         pieces, numbers = template(name)
         groups.setdefault(pieces, []).append((numbers, name))
     patterns = [row for pieces, members in groups.items() for row in _grid(pieces, members)]

@@ -94,7 +94,7 @@ class FilesView:
     Attributes:
         reason: why it was not asked or did not answer, "" where it did.
         compared: number of tensors in the files.
-        missing: names in memory that it would fill with random numbers.
+        missing: names in memory that it would give initial values.
         unexpected: names that it would not use, as it renames them.
         mismatched: names in memory with the shape it gets (`found`) and the one it wants.
         failed: (name in memory, why) where its conversion of names and shapes fails.
@@ -239,8 +239,6 @@ def _asked(
             )  # fmt: skip
     except OSError as e:
         raise _Unasked(f"no temporary folder could be written: {e.strerror}") from e
-    except ValueError as e:  # Python refuses to print very long integers
-        raise _Unasked("config.json or a header holds a number that is too long") from e
     return dict(_parts(outcome.output)), outcome.problem
 
 
@@ -260,6 +258,8 @@ def _environment() -> dict[str, str]:
 
 
 # --- the answer ---------------------------------------------------------------------------------
+
+_SENSELESS = "the program that asks it gave no sensible answer"
 
 
 def _parts(output: bytes) -> Iterator[tuple[str, dict[str, object]]]:
@@ -287,7 +287,7 @@ def _opinion(
     model = parts["model"]
     memory, saved, ties = _shapes(model["memory"]), _shapes(model["saved"]), model["ties"]
     if version is None or memory is None or saved is None or not _is_ties(ties):
-        return Opinion(name, version, "the program that asks it gave no sensible answer")
+        return Opinion(name, version, _SENSELESS)
     assert isinstance(ties, dict)
     return Opinion(
         name,
@@ -314,7 +314,7 @@ def _reason(part: Mapping[str, object] | None, ended: str) -> str:
     if isinstance(error, str) and error:
         return isolation.sentence(error)
     if not all(key in part for key in _KEYS[str(part["part"])]):
-        return "the program that asks it gave no sensible answer"
+        return _SENSELESS
     return ""
 
 
@@ -323,20 +323,19 @@ def _files(view: View, part: Mapping[str, object] | None, ended: str) -> FilesVi
     if part is None or reason:
         return FilesView(reason)
     missing, unexpected = _names(part["missing"]), _names(part["unexpected"])
-    mismatched, failed = part["mismatched"], part["failed"]
-    if missing is None or unexpected is None or not isinstance(mismatched, list):
-        return FilesView("the program that asks it gave no sensible answer")
     try:
-        misfits = [Misfit(str(n), _shape(a), _shape(b)) for n, a, b in mismatched]
-        broken = [(str(n), str(why)) for n, why in failed] if isinstance(failed, list) else []
+        misfits = [Misfit(str(n), _shape(a), _shape(b)) for n, a, b in _rows(part["mismatched"])]
+        failed = [(str(n), str(why)) for n, why in _rows(part["failed"])]
     except (TypeError, ValueError):
-        return FilesView("the program that asks it gave no sensible answer")
+        return FilesView(_SENSELESS)
+    if missing is None or unexpected is None:
+        return FilesView(_SENSELESS)
     return FilesView(
         compared=len(view.checkpoint.tensors),
         missing=_sorted(missing),
         unexpected=_sorted(unexpected),
         mismatched=tuple(sorted(misfits, key=lambda m: natural_key(m.name))),
-        failed=tuple(sorted(broken, key=lambda pair: natural_key(pair[0]))),
+        failed=tuple(sorted(failed, key=lambda pair: natural_key(pair[0]))),
     )
 
 
@@ -390,6 +389,12 @@ def _shape(value: object) -> Shape:
     if not isinstance(value, list) or not all(type(size) is int for size in value):
         raise TypeError("no shape")
     return tuple(value)
+
+
+def _rows(value: object) -> list[list[object]]:
+    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
+        raise TypeError("no rows")
+    return value
 
 
 def _names(value: object) -> list[str] | None:

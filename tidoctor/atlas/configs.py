@@ -46,11 +46,15 @@ class Resolved:
         source: data.Data,
         path: str = "",
         foreign: bool = False,
+        outer: Resolved | None = None,
+        sets: Mapping[str, Mapping[str, str | None]] | None = None,
     ) -> None:
         """Raise NotCovered for a model type that was not learned."""
         facts = source.config(model_type)
         self.model_type = model_type
         self.foreign = foreign
+        self._outer = outer  # the config that this one is a part of, and what it sets here
+        self._sets = sets or {}
         self._values = values
         self._data = source
         self._path = path
@@ -100,6 +104,10 @@ class Resolved:
             raise NotCovered(f"{self._at(name)} depends on itself")
         self._asked.add(name)
         try:
+            if name in self._sets and self._outer is not None:
+                rule = self._sets[name]
+                if "always" in rule or self._given(name)[1] is None:
+                    return self._imposed(name, rule.get("always", rule.get("default")))
             if name in self._parts:
                 return self._sub_config(name, self._parts[name])
             if name in self._fields:
@@ -149,6 +157,14 @@ class Resolved:
 
     def _worth(self, text: str) -> object:
         return parse(text).value(self._run)
+
+    def _imposed(self, name: str, text: str | None) -> object:
+        """The value that the config around this one gives to a field of it."""
+        if text is None or self._outer is None:
+            raise NotCovered(
+                f"{self._at(name)} follows from fields around it in a way that is not known"
+            )
+        return parse(text).value(self._outer._run)
 
     def _given(self, name: str) -> tuple[bool, object]:
         """Whether the file has the key, under any of its spellings, and its value."""
@@ -208,6 +224,8 @@ class Resolved:
             source=self._data,
             path=f"{self._path}{name}.",
             foreign=self.foreign or model_type != usual,
+            outer=self,
+            sets=rule.get("sets", {}),
         )
 
 

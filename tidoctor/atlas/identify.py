@@ -32,10 +32,11 @@ from tidoctor.atlas.solving import Atom, Clause, Contradiction, Fields, Literal,
 _MOST_NAMES = 5_000  # that differ by more than numbers; no class has as many
 _MOST_CANDIDATES = 400  # classes whose layout is laid over the tensors
 _MOST_SIMILAR = 12  # that are told where none is exact
-_MOST_STEPS = 2_000_000  # of all candidates together
-_MOST_STEPS_EACH = 250_000
+_MOST_STEPS = 1_500_000  # of all candidates together
+_MOST_STEPS_EACH = 150_000
 _MOST_MADE = 3_000_000  # tensors made for verification
 _MOST_TRIES = 60  # configs put together for one class
+_FEW = 64  # numbers that a field may be, so that all are tried
 _DEEPEST = 9  # fields guessed one upon another
 _MOST_TYPES = 3  # of a part whose class the config chooses
 _USUAL = (64, 128, 80, 96, 256, 32, 16, 72, 48, 112, 160, 192, 8, 4, 2, 1)
@@ -478,13 +479,13 @@ class _Completion:
             return
         if depth >= _DEEPEST:
             return
-        ranked = sorted(failing, key=lambda c: sum(len(solver.free(literal)) for literal in c) or 99)
-        literal = ranked[0][0]
-        self.differs = f"{literal.expression} is not {literal.want}"
-        for atom, value in self._guesses(ranked[0], solver, config):
+        worst = min(failing, key=lambda c: sum(len(solver.free(each)) for each in c) or 99)
+        self.differs = f"{worst[0].expression} is not {worst[0].want}"
+        for guess in self._guesses(worst, failing, solver, config):
             other = solver.copy()
             try:
-                other.put(atom, value)
+                for atom, value in guess.items():
+                    other.put(atom, value)
                 other.work()
             except Contradiction:
                 continue
@@ -499,19 +500,35 @@ class _Completion:
         return type(value) in (int, float) and value == literal.want
 
     def _guesses(
-        self, clause: Clause, solver: Solver, config: Resolved
-    ) -> Iterator[tuple[Atom, object]]:
-        """Values worth trying for the atoms of a clause that does not hold."""
+        self, clause: Clause, failing: list[Clause], solver: Solver, config: Resolved
+    ) -> Iterator[dict[Atom, object]]:
+        """Values worth trying for the atoms of a clause that does not hold.
+
+        What is tried for an item of a list is tried for all items of which the same is wanted: the
+        layers of a model are not guessed one by one.
+        """
         tried = set()
         for literal in clause:
-            for atom, value in self._guessed(literal, solver, config):
+            alike = [
+                each
+                for other in failing
+                for each in other
+                if each.expression is literal.expression and each.want is literal.want
+            ]
+            numbers = sorted({number for each in alike for _, number in each.indices})
+            for atom, value in self._guessed(literal, numbers, solver, config):
                 key = atom, type(value), repr(value)
-                if key not in tried:
-                    tried.add(key)
-                    yield atom, value
+                if key in tried:
+                    continue
+                tried.add(key)
+                if not isinstance(atom[1], int):
+                    yield {atom: value}
+                    continue
+                same = {a for each in alike for a in solver.free(each) if a[0] == atom[0]}
+                yield dict.fromkeys((atom, *sorted(same - {atom}, key=str)), value)
 
     def _guessed(
-        self, literal: Literal, solver: Solver, config: Resolved
+        self, literal: Literal, numbers: list[int], solver: Solver, config: Resolved
     ) -> Iterator[tuple[Atom, object]]:
         atoms = solver.free(literal)
         heads_last = sorted(atoms, key=lambda atom: "head_dim" in atom[0])
@@ -529,16 +546,25 @@ class _Completion:
                 if atom in other.known:
                     yield atom, other.known[atom]
         for atom in reversed(heads_last):
-            for value in self._values(atom, literal, solver, config):
+            for value in self._values(atom, literal, numbers, solver, config):
                 yield atom, value
 
     def _values(
-        self, atom: Atom, literal: Literal, solver: Solver, config: Resolved
+        self,
+        atom: Atom,
+        literal: Literal,
+        numbers: list[int],
+        solver: Solver,
+        config: Resolved,
     ) -> Iterator[object]:
         path, item = atom
         pinned = self._pins.get(path)
         if pinned and item is None:
             yield from pinned
+            return
+        low, high = solver.bounds(atom)
+        if high - low < _FEW:
+            yield from range(low, high + 1)
             return
         default: object = _given(config, path) if item is None else None
         if isinstance(item, int):
@@ -552,20 +578,30 @@ class _Completion:
             return
         if isinstance(default, str) and words:
             return
-        members = {v: t for (p, v), t in solver.members.items() if p == path}
-        if members:
-            yield [value for value, inside in members.items() if inside]
         if isinstance(default, list | tuple) and item is None:
+            members = {v: t for (p, v), t in solver.members.items() if p == path}
+            yield [value for value, inside in members.items() if inside]
+            yield numbers
             yield []
             return
+        if low:
+            yield low
         if default is not None and item is None:
             yield None
-        if not isinstance(literal.want, bool) and literal.want > 0:
-            yield from (n for n in _USUAL if literal.want % n == 0)
-            yield literal.want
-        else:
-            yield from range(1, 33)
+        if isinstance(literal.want, bool):
+            yield from range(1, 17)
             yield 0
+            return
+        wants = dict.fromkeys(
+            each.want
+            for clause in (((literal,)), *solver.open)
+            for each in clause
+            if type(each.want) is int and each.want > 0 and atom in solver.free(each)
+        )
+        for want in wants:
+            yield from (n for n in _USUAL if want % n == 0)
+        for want in wants:
+            yield from (want // n for n in _USUAL if want % n == 0)
 
 
 def _words(laid: Iterable[Clause], path: str) -> list[object]:

@@ -171,7 +171,7 @@ def load_facts(kind: Any, config: Any, files: Mapping[str, Any]) -> dict[str, An
 
     They are given to `from_pretrained` as a state dict on the meta device. Three of its steps are
     left out, none of which decides where a tensor goes: it asks for accelerate, which it does not
-    use when all is on one device; it fills missing tensors with random numbers; and it tells its
+    use when all is on one device; it gives missing tensors initial values; and it tells its
     findings, partly by raising, where they are picked up here instead.
     """
     import torch

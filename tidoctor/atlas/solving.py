@@ -290,6 +290,10 @@ class Solver:
         self.known[atom] = value
         self._touch(atom[0])
 
+    def bounds(self, atom: Atom) -> tuple[int, int]:
+        """Between which numbers an atom lies, if it is a number."""
+        return self._bounds.get(atom, (0, _MOST))
+
     def free(self, literal: Literal) -> list[Atom]:
         """The atoms that an expression reads and whose value is not known."""
         return list(dict.fromkeys(self._free(term(literal.expression.text), literal)))
@@ -579,9 +583,12 @@ class Solver:
                 self._truth(test, literal, not truth)
                 self._within(other, literal, low, high)
             elif other.kind == "name" and test.names == {other.name}:
-                # `4 * n if inner is None else inner`: the value in force is known, and written
-                # out it gives the same model.
-                self._within(other, literal, low, high)
+                # `4 * n if inner is None else inner`, and read nowhere else: the value in force
+                # is known, and written out it gives the same model.
+                readers = self._readers.get(self.fields.canonical(literal.at + other.name), ())
+                text = literal.expression.text
+                if all(each.expression.text == text for n in readers for each in self.clauses[n]):
+                    self._within(other, literal, low, high)
             return
 
     def _truth(self, of: Term, literal: Literal, truth: bool) -> None:

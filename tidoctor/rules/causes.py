@@ -15,6 +15,7 @@ from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.names import template
 from tidoctor.rules.fitting import Fit, Gap, Misfit, Shape, Shapes, fit
+from tidoctor.rules.fusions import Fusion, fusions
 
 _MOST_PAIRS = 40_000  # templates of one name compared with templates of another
 _MOST_CANDIDATES = 80  # classes tried in the place of one that does not fit
@@ -80,6 +81,7 @@ def renamings(gaps: Sequence[Gap], extra: Mapping[str, Shape]) -> list[Renaming]
     found: list[Renaming] = []
     used: set[tuple[str, ...]] = set()
     taken: set[tuple[str, ...]] = set()
+    open_: set[tuple[str, ...]] = set()  # paired, but not for certain
     # Most pairs first; of as many, the exchange of fewest words.
     for words, _ in sorted(votes.items(), key=lambda v: (-v[1], len(v[0][0]) + len(v[0][1]), v[0])):
         pairs = [(o, n) for o, n in ways[words] if o not in used and n not in taken]
@@ -87,10 +89,12 @@ def renamings(gaps: Sequence[Gap], extra: Mapping[str, Shape]) -> list[Renaming]
             continue
         # One pair is certain when nothing else has its shapes; several agree on the words.
         certain = len(pairs) > 1 or all(
-            sum(n not in taken for n in fits[o]) == 1
-            and sum(n in candidates for p, candidates in fits.items() if p not in used) == 1
+            sum(c not in taken or c in open_ for c in fits[o]) == 1
+            and sum(n in cs for p, cs in fits.items() if p not in used or p in open_) == 1
             for o, n in pairs
         )
+        if not certain:
+            open_ |= {each for pair in pairs for each in pair}
         used |= {o for o, _ in pairs}
         taken |= {n for _, n in pairs}
         found.append(
@@ -341,6 +345,7 @@ class Account:
 
     Attributes:
         renamed: components under another name.
+        fused: projections that stand in one matrix, or in several, otherwise than in the class.
         elsewhere: (class, model type) of the classes that fit exactly instead; then nothing else
             is said, and nothing at all where they are of the same model type.
         misfits: tensors of another shape.
@@ -353,6 +358,7 @@ class Account:
     """
 
     renamed: tuple[Renaming, ...] = ()
+    fused: tuple[Fusion, ...] = ()
     elsewhere: tuple[tuple[str, str], ...] = ()
     misfits: tuple[Misfit, ...] = ()
     corrections: tuple[Correction, ...] = ()
@@ -376,12 +382,18 @@ def account(
     name = own.expected.class_name
     gaps = [gap for gap in own.missing if gap.name not in explained]
     misfits = tuple(m for m in own.mismatched if m.name not in explained)
-    ways = [r for r in renamings(gaps, {n: own.files[n] for n in own.unexpected}) if _alike(r)]
+    joined = tuple(
+        fusions({g.name: g.shape for g in gaps}, {n: own.files[n] for n in own.unexpected})
+    )
+    settled = {n for f in joined for n in (*f.stored, *f.needed)}
+    gaps = [gap for gap in gaps if gap.name not in settled]
+    loose = {n: own.files[n] for n in own.unexpected if n not in settled}
+    ways = [r for r in renamings(gaps, loose) if _alike(r)]
     moved = {new for r in ways for _, new in r.pairs}
     left = [gap for gap in gaps if gap.name not in moved]
     renamed = [r for r in ways if not all(old in explained for old, _ in r.pairs)]
     extra = {n for n in own.unexpected if n not in explained}
-    over = extra - {old for r in ways for old, _ in r.pairs}
+    over = extra - settled - {old for r in ways for old, _ in r.pairs}
     plain = not over and len(renamed) < 2 and all(r.certain for r in renamed)
     if extra and (left or misfits or not plain) and (elsewhere := tuple(instead())):
         kin = any(model_type == own.expected.model_type for _, model_type in elsewhere)
@@ -395,10 +407,11 @@ def account(
         promised = own.expected.saved or own.expected.memory
         kept = {_kind(n) for n in promised if n in own.files}
         whole = not kinds & kept
-    if own.unclear and not (renamed or misfits or left):
+    if own.unclear and not (renamed or joined or misfits or left):
         return Account(unknown="the way of some names through the loader is not known")
     return Account(
         renamed=tuple(renamed),
+        fused=joined,
         misfits=misfits,
         corrections=found,
         share=sliced(misfits) if misfits and not found else None,

@@ -33,12 +33,14 @@ _MOST_OWN = 10  # tensors of a head; a masked language model has up to eight
 
 @rule("C04", "base-class-saved")
 def base_class_saved(view: View) -> Iterator[Finding]:
-    """`architectures` names no class that fits: the bare base class, a wrapper, an old spelling.
+    """`architectures` names no class that fits: the bare base, a wrapper, another class's head.
 
     Why: a model that was loaded with AutoModel and saved has lost the prefix of its names and, when
     head and embedding are not tied, its head. Servers that choose by `architectures` refuse it.
 
-    Recognised by: the class in config.json, names without base prefix, no head.
+    Recognised by: the class in config.json, names without base prefix, no head; tensors that are
+    exactly those of another class of the same family; with `--as`, what the wanted class needs and
+    the files lack.
 
     Fine: embedding models are saved from the bare class on purpose, hence a warning, and a note
     beside the files of sentence-transformers. With `--as causal-lm` it is an error.

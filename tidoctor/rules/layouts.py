@@ -59,8 +59,8 @@ def _respelled(view: View, kind: Kind) -> list[Respelling]:
 def _note(
     view: View, rows: Sequence[Respelling], said: str, cure: Cure | None, caution: str
 ) -> Finding:
-    names = [n for each in rows for n in each.files]
-    fresh = [n for each in rows for n in each.saved]
+    names = list(dict.fromkeys(n for each in rows for n in each.files))
+    fresh = list(dict.fromkeys(n for each in rows for n in each.saved))
     return found(
         NOTE,
         said,
@@ -149,27 +149,47 @@ def experts_packed(view: View) -> Iterator[Finding]:
 def projections_fused(view: View) -> Iterator[Finding]:
     """Projections are fused (`qkv_proj`, `gate_up_proj`) where a fresh save is split, or reverse.
 
-    Why: transformers converts while it loads. Other readers look for one of the forms.
+    Why: for some families transformers converts while it loads; for all others the projections
+    stay random. Other readers look for one of the forms.
 
-    Recognised by: tensors that the loader joins or cuts, or would have to for a fresh save.
+    Recognised by: tensors that the loader joins or cuts, or would have to for a fresh save (a
+    note); missing and left over projections of one module whose rows add up (an error).
 
     Fine: Phi-3 is fused, Llama is split; each is healthy in its own form.
 
     Cure: none needed for transformers; loading and saving with it writes the form of a fresh save.
     """
     rows = _respelled(view, "projections")
-    if not rows:
-        return
-    fused = all(len(r.files) < len(r.saved) for r in rows)
-    yield _note(
-        view,
-        rows,
-        "projections are fused that a fresh save stores apart"
-        if fused
-        else "projections are stored otherwise than in a fresh save",
-        advice(_USUAL),
-        "transformers 5 reads both; other readers may know one of them only",
-    )
+    if rows:
+        fused = all(len(r.files) < len(r.saved) for r in rows)
+        yield _note(
+            view,
+            rows,
+            "projections are fused that a fresh save stores apart"
+            if fused
+            else "projections are stored otherwise than in a fresh save",
+            advice(_USUAL),
+            "transformers 5 reads both; other readers may know one of them only",
+        )
+    if groups := view.account.fused:
+        stored = [view.tensors[n].name for g in groups for n in g.stored]
+        needed = [n for g in groups for n in g.needed]
+        name = view.need_fit().expected.class_name
+        yield found(
+            ERROR,
+            f"{some_patterns(stored)}: projections are "
+            f"{'fused' if groups[0].fused else 'split'} that {name} has "
+            f"{'apart' if groups[0].fused else 'in one'}",
+            at=place(view, groups[0].stored[0]),
+            tensors=(*stored, *needed),
+            evidence=(
+                Evidence("names", f"stored: {some_patterns(stored)}", len(stored)),
+                Evidence("names", f"{name} needs {some_patterns(needed)}", len(needed)),
+                Evidence("shapes", "their rows add up"),
+            ),
+            cure=advice("cut or join the rows with the program that wrote them, or export again"),
+            caution="some programs order the rows by head: adding up does not prove the order",
+        )
 
 
 @rule(

@@ -166,7 +166,8 @@ def assemble(cache: Path, workers: int) -> None:
     config_of = functools.cache(lambda model_type: configs.Config(kinds[model_type]))
     wanted = wanted_fields(learned, config_of)
     with multiprocessing.get_context("fork").Pool(workers) as pool:
-        found = pool.map(learn_config, sorted((k, sorted(v)) for k, v in wanted.items()), 4)
+        jobs = [(k, sorted(v), {t: sorted(f) for t, f in wanted.items()}) for k, v in wanted.items()]
+        found = pool.map(learn_config, sorted(jobs, key=lambda job: job[0]), 4)
     rows_by_type = {k: row for k, row in found if row is not None}
     for model_type, kind in kinds.items():  # other names for a config class
         if kind.model_type in rows_by_type:
@@ -174,12 +175,14 @@ def assemble(cache: Path, workers: int) -> None:
     write(learned, absent, rows_by_type, kinds)
 
 
-def learn_config(job: tuple[str, list[str]]) -> tuple[str, dict[str, Any] | None]:
+def learn_config(
+    job: tuple[str, list[str], dict[str, list[str]]],
+) -> tuple[str, dict[str, Any] | None]:
     """Facts about one config class, None where it has no usable defaults. Runs in a worker."""
     from tidoctor.atlas.learn import configs
 
     try:
-        return job[0], configs.Config(configs.kinds()[job[0]]).facts(job[1])
+        return job[0], configs.Config(configs.kinds()[job[0]]).facts(*job[1:])
     except Exception as error:
         print(f"config {job[0]}: {type(error).__name__}: {error}"[:200], file=sys.stderr)
         return job[0], None

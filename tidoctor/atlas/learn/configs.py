@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidoctor.atlas.learn.builds import extra_defaults, flattened
-from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Universe, Vocabulary
+from tidoctor.atlas.learn.builds import extra_defaults, flattened, nested, type_name
+from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, Vocabulary
 from tidoctor.atlas.learn.samples import alternatives, put
 
 Raw = dict[str, Any]
@@ -43,8 +43,16 @@ def config_classes() -> Mapping[str, Any]:
 
 @functools.cache
 def kinds() -> Mapping[str, Any]:
-    """The same, computed once."""
-    return config_classes()
+    """The same with the sub-configs that have no model type of their own, by `type_name`."""
+    found = dict(config_classes())
+    for kind in list(found.values()):
+        try:
+            inside = [each for _, each in nested(kind())]
+        except Exception:
+            continue
+        for each in inside:
+            found.setdefault(type_name(type(each)), type(each))
+    return found
 
 
 class Config:
@@ -64,13 +72,17 @@ class Config:
 
     def made(self, raw: Raw) -> dict[str, Any] | None:
         """Fields of the config object, None where the library refuses."""
-        try:
-            return flattened(self.kind.from_dict(copy.deepcopy(raw)))
-        except Exception:
-            return None
+        return flattened_or_none(self.kind, raw)
 
-    def facts(self, wanted: Iterable[str]) -> dict[str, Any]:
-        """The row of the data file for these fields of this level."""
+    def facts(
+        self, wanted: Iterable[str], below: Mapping[str, Iterable[str]] | None = None
+    ) -> dict[str, Any]:
+        """The row of the data file.
+
+        Args:
+            wanted: the fields of this level that some class reads.
+            below: the same for the model types of sub-configs.
+        """
         row: dict[str, Any] = {}
         aliases = dict(self.kind.attribute_map)
         if aliases:
@@ -97,6 +109,10 @@ class Config:
                     fields[name] = fact
         row["fields"] = dict(sorted(fields.items()))
         parts = {key: self.part(key, value) for key, value in sorted(self.parts.items())}
+        for key, value in self.parts.items():
+            imposed = self.imposed(key, value, (below or {}).get(type_name(type(value)), ()))
+            if imposed:
+                parts[key]["sets"] = imposed
         for key in getattr(self.kind, "sub_configs", {}) or {}:
             if key not in parts and self.values.get(key, 0) is None:
                 optional = self.optional_part(key)
@@ -110,7 +126,7 @@ class Config:
 
     def part(self, key: str, value: Any) -> dict[str, Any]:
         """Which config a key holds."""
-        row: dict[str, Any] = {"type": value.model_type}
+        row: dict[str, Any] = {"type": type_name(type(value))}
         for other in ("gpt2", "llama", "clip_vision_model", "vit", "whisper"):
             if other != value.model_type:
                 made = self.made({key: {"model_type": other}})
@@ -134,6 +150,52 @@ class Config:
             if made is not None and made.get(f"{key}.model_type") == name:
                 return {"type": name, "none": True}
         return None
+
+    def imposed(self, key: str, part: Any, fields: Iterable[str]) -> dict[str, Any]:
+        """Fields of a sub-config that follow from what stands outside of it.
+
+        `always` whatever it says itself, `default` where it says nothing; null where the rule
+        was not found.
+        """
+        found: dict[str, Any] = {}
+        for field in sorted(fields):
+            name = f"{key}.{field}"
+            default = self.values.get(name)
+            if name not in self.values or not isinstance(default, PLAIN):
+                continue
+            options = alternatives(field, default, set(), [])[:4]
+            made = [(each, self.made({key: {field: each}})) for each in options]
+            alone = [flattened_or_none(type(part), {field: each}) for each in options]
+            taken = [
+                (values[name], each)
+                for (each, values), own in zip(made, alone, strict=True)
+                if values is not None and own is not None and own.get(field) == each
+            ]
+            kept = all(value == each for value, each in taken)
+            outside = [o for o in self.influences(name) if not o.startswith(key + ".")]
+            if kept and not outside:
+                continue
+            text, held = self.absent(name)
+            if held:
+                text = None
+            if kept and all(self.survives(key, field, each, outside) for each in options):
+                found[field] = {"default": text}
+            elif not kept and all(value == default for value, _ in taken):
+                found[field] = {"always": text}
+            else:
+                found[field] = {"always": None}
+        return found
+
+    def survives(self, key: str, field: str, choice: Any, outside: list[str]) -> bool:
+        """Whether what a sub-config says of a field counts, whatever is said outside."""
+        for other in outside:
+            for option, _ in self.effects[other][:4]:
+                raw: Raw = {key: {field: choice}}
+                put(raw, other, option)
+                made = self.made(raw)
+                if made is not None and made.get(f"{key}.{field}") != choice:
+                    return False
+        return True
 
     def lifted(self, key: str, value: Any) -> list[str]:
         """Keys that move down into the part when a flat config gives them at the top."""
@@ -160,10 +222,12 @@ class Config:
         if not isinstance(default, PLAIN):
             return {"default": "None", "opaque": True} if default is None else None
         others = alternatives(name, default, set(), [])
+        if isinstance(default, list) and default:
+            others = [*others[:8], default[:-1], [*default, default[0]], *others[8:]]
         given = [(each, self.made({name: each})) for each in others[:12]]
         tried = [(each, made) for each, made in given if made is not None]
         kept = all(made.get(name) == each for each, made in tried)
-        absent = self.absent(name)
+        absent, held = self.absent(name)
         if absent is None:
             return {"default": None} if kept and tried else None
         null = self.made({name: None})
@@ -172,38 +236,76 @@ class Config:
             other: sorted({str(each) for each in [self.values.get(other), *choices]})
             for other, choices in self.influences(name).items()
             if isinstance(self.values.get(other), str) and re.search(rf"\b{other}\b", absent)
-        }
+        } | held
         if seen:
             row["seen"] = seen
         if null is not None and null.get(name) is None and default is not None:
             row["null"] = "None"
         elif null is not None and null.get(name) != default:
-            told = self.absent(name, {name: None})
-            if told is None:
+            told, pins = self.absent(name, {name: None})
+            if told is None or pins:
                 return None
             row["null"] = told
         if tried and not kept:
             if all(made.get(name) == default for _, made in tried):
                 row = {"always": absent} | ({"seen": seen} if seen else {})
             else:
-                return None
+                text = self.given(name, tried)
+                if text is None:
+                    return None
+                row["given"] = text
         if not self.holds(name, row):
             return None
         return absent if row == {"default": absent} else row
 
-    def absent(self, name: str, stated: Raw | None = None) -> str | None:
-        """The expression for the value of a field that the file does not give, or gives as null."""
+    def given(self, name: str, tried: list[tuple[Any, dict[str, Any]]]) -> str | None:
+        """How the config class changes a list that the file gives: it is cut, or its end is set."""
+        default = self.values[name]
+        if not isinstance(default, list) or not default:
+            return None
+        candidates = [f"value[:-1] + [{default[-1]!r}]"]
+        for other, number in self.values.items():
+            if type(number) is int and number == len(default) and "." not in other:
+                candidates += [f"value[:{other}]", f"value[:{other} - 1] + [{default[-1]!r}]"]
+        for text in candidates:
+            rows = [made | {"value": each} for each, made in tried]
+            found = Universe(rows, [(at,) for at in range(len(rows))]).evaluate(text)
+            if found == [made[name] for _, made in tried]:
+                return text
+        return None
+
+    def absent(
+        self, name: str, stated: Raw | None = None
+    ) -> tuple[str | None, dict[str, list[str]]]:
+        """The expression for the value of a field that the file does not give, or gives as null.
+
+        Beside it the fields, with their value as text, to which it is bound because it follows
+        from them in a way that was not found.
+        """
         others = self.influences(name)
         start = dict(stated or {})
         first = self.made(start)
         if first is None:
-            return None
+            return None, {}
         if stated:
             others = {each: rows for each, rows in self.effects_of(start, name).items() if rows}
+        held: dict[str, list[str]] = {}
+        while others:
+            text = self.derived(name, start, others)
+            if text is not None:
+                return text, held
+            # Words and lists first: numbers are what models vary most.
+            worst = min(others, key=lambda each: (type(first.get(each)) is int, each))
+            if worst in self.extras or "." in worst:
+                return None, {}
+            held[worst] = [str(first.get(worst))]
+            del others[worst]
+        return literal(first.get(name)), held
+
+    def derived(self, name: str, start: Raw, others: Mapping[str, list[Any]]) -> str | None:
+        """An expression for a field over those that change it."""
         raws: list[Raw] = [start]
-        values = [dict.fromkeys(self.extras) | first]
-        if not others:
-            return literal(first.get(name))
+        values = [dict.fromkeys(self.extras) | (self.made(start) or {})]
         seen = set()
         for number in range(160):
             raw: Raw = copy.deepcopy(start)
@@ -290,9 +392,23 @@ class Config:
                 if options:
                     raw[other] = self.random.choice(options)
             made = self.made(raw)
-            if made is not None and made.get(name) != choice:
+            if made is None:
+                continue
+            kept = choice
+            if "given" in row:
+                rows = [made | {"value": choice}]
+                kept = Universe(rows, [(0,)]).evaluate(str(row["given"]))[0]
+            if made.get(name) != kept:
                 return False
         return True
+
+
+def flattened_or_none(kind: Any, raw: Raw) -> dict[str, Any] | None:
+    """Fields of a config object, None where the library refuses."""
+    try:
+        return flattened(kind.from_dict(copy.deepcopy(raw)))
+    except Exception:
+        return None
 
 
 def spoken(kind: Any) -> tuple[set[str], set[str]]:
@@ -321,6 +437,7 @@ def explained(
     inputs: list[dict[str, Any]], wanted: list[Any], others: list[str]
 ) -> str | None:
     """An expression for a derived default over the other fields."""
+    Patience.seconds(6)
     vocabulary = Vocabulary()
     for other in others:
         vocabulary.fields.add(other)
@@ -365,6 +482,7 @@ def explained_list(
             for number in range(1, 9):
                 known = f"({other} if {other} is not None else {number})"
                 vocabulary.generic |= {f"(_I1_ + {s}) % {known} == 0" for s in (0, 1)}
+    vocabulary.generic |= {f"_I1_ < {n}" for n in range(1, 5)}
     for modulus in range(2, 9):
         vocabulary.generic |= {f"(_I1_ + {s}) % {modulus} == 0" for s in range(modulus)}
     universe = Universe(inputs, [(at,) for at in range(len(inputs))])
@@ -380,7 +498,9 @@ def explained_list(
         return None
     text = f"[{member} for i in range({count})]"
     check = universe.evaluate(text)
-    good = all(found is not WRONG and found == each for found, each in zip(check, wanted, strict=True))
+    good = all(
+        found is not WRONG and found == each for found, each in zip(check, wanted, strict=True)
+    )
     return text if good and len(text) < 400 else None
 
 

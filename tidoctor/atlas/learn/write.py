@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas import learner
+from tidoctor.atlas.learn.builds import type_name
 
 DATA = Path(__file__).parent.parent / "layouts"
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
-_WORDS = frozenset(
-    "i j k l and or not in is None True False if else for len int ceil floor round max min sum "
-    "abs sqrt log2 bool str range prod value".split()
-)
+_LANGUAGE = """
+i j k l and or not in is None True False if else for len int ceil floor round max min sum
+abs sqrt log2 bool str range prod value
+"""
+_WORDS = frozenset(_LANGUAGE.split())
 
 
 def folder_of(thing: Any) -> str:
@@ -64,9 +66,10 @@ def wanted_fields(
                 *way, last = name.split(".")
                 for step in way:
                     part = config_of(model_type).parts.get(step)
-                    model_type = getattr(part, "model_type", "") if part is not None else ""
+                    model_type = type_name(type(part)) if part is not None else ""
                     if not model_type:
                         break
+                    found.setdefault(model_type, set())
                 if model_type and last != "model_type":
                     found.setdefault(model_type, set()).add(last)
     return found
@@ -110,7 +113,9 @@ def spread(value: Any, depth: int = 5, indent: str = "") -> str:
     """JSON with one line per tensor, field or class, so that differences can be read."""
     if depth and isinstance(value, dict) and value and len(packed(value)) > 60:
         inner = indent + " "
-        rows = [f"{inner}{packed(key)}: {spread(each, depth - 1, inner)}" for key, each in value.items()]
+        rows = [
+            f"{inner}{packed(key)}: {spread(each, depth - 1, inner)}" for key, each in value.items()
+        ]
         text = "{\n" + ",\n".join(rows) + "\n" + indent + "}"
     else:
         text = packed(value)

@@ -75,7 +75,7 @@ def _files(view: FilesView) -> list[str]:
         return [f"by names and shapes it loads {loaded} of the files and lacks none"]
     told = []
     if view.missing:
-        told.append(f"lacks {_counted(view.missing)}, to be filled with random numbers")
+        told.append(f"lacks {_counted(view.missing)}, to be given initial values")
     if view.unexpected:
         told.append(f"does not use {_counted(view.unexpected)}")
     told += _misfits(view.mismatched, "in the files", "wanted")
