@@ -18,12 +18,11 @@ from tidoctor.errors import Unreadable
 from tidoctor.header import Entry, Header
 from tidoctor.header import parse as parse_header
 from tidoctor.names import natural_key
-from tidoctor.source import INDEX_SUFFIX, WEIGHT_SUFFIX, Source
+from tidoctor.source import CONFIG as CONFIG
+from tidoctor.source import CONFIG_CAP, INDEX_SUFFIX, WEIGHT_SUFFIX, Source
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-CONFIG = "config.json"
-CONFIG_CAP = 16_000_000  # bytes; the largest published config.json is far below 1 MB
 INDEX_CAP = 256_000_000  # bytes; the index of DeepSeek-V3 with 91,991 tensors has 8.9 MB
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})\.safetensors")

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidoctor.checkpoint import CONFIG, CONFIG_CAP
 from tidoctor.document import parse
 from tidoctor.errors import Unreadable, Usage
-from tidoctor.source import INDEX_SUFFIX, Source, open_source
+from tidoctor.source import CONFIG, CONFIG_CAP, INDEX_SUFFIX, Source, open_source
 from tidoctor.source.folder import Folder
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -371,8 +371,8 @@ def _same_form(promised: Expectation, memory: Shapes, saved: Shapes) -> tuple[st
     return "saved", saved, promised.saved
 
 
-def _sorted(names: object) -> tuple[str, ...]:
-    return tuple(sorted(names, key=natural_key))  # type: ignore[call-overload]
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=natural_key))
 
 
 def _shapes(value: object) -> dict[str, Shape] | None:

@@ -30,6 +30,29 @@ for file in sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors")):
         for name in f.keys():
             s = f.get_slice(name); s.get_shape(); s.get_dtype()
 """
+# A command line of one command with an option, which is where typer's own start ends.
+TYPER = """
+from typing import Annotated
+import typer
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+@app.callback()
+def main(): ...
+@app.command()
+def expect(source: str, wanted: Annotated[str | None, typer.Option("--as")] = None): print(source)
+app(["expect", "x"])
+"""
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+    "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False,
+}  # fmt: skip
+DEEPSEEK = {
+    "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 7168,
+    "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
+    "num_attention_heads": 128, "num_key_value_heads": 128, "n_routed_experts": 256,
+    "n_shared_experts": 1, "first_k_dense_replace": 3, "q_lora_rank": 1536, "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 129280,
+}  # fmt: skip
 
 
 def write_sparse(folder: Path, shards: list[list[tuple[str, str, list[int], int]]]) -> None:
@@ -75,6 +98,13 @@ def dense(folder: Path) -> None:
                 f.write(os.urandom(1 << 20))
 
 
+def configs(folder: Path) -> None:
+    """Folders that hold a config.json and nothing else."""
+    for name, config in (("llama", LLAMA), ("deepseek", DEEPSEEK)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps(config))
+
+
 def cost(command: list[str], before: Callable[[], object] = lambda: None) -> tuple[float, float]:
     """(CPU seconds, peak resident MB) of one run."""
     before()
@@ -113,6 +143,10 @@ def main(rounds: int) -> None:
         compare("diagnose 92,000 tensors / safe_open, shapes and dtypes",
                 [*tidoctor, "diagnose", str(folder / "many")],
                 [PYTHON, "-c", SAFE_OPEN, str(folder / "many")], rounds)  # fmt: skip
+        for name, title in (("llama", "Llama-3.1-8B"), ("deepseek", "DeepSeek-V3")):
+            compare(f"expect {title} / a command line of typer",
+                    [*tidoctor, "expect", str(folder / "configs" / name)],
+                    [PYTHON, "-c", TYPER], rounds)  # fmt: skip
         compare("untie 268 MB, verified and synced / cp -r",
                 [*tidoctor, "untie", str(folder / "dense"), str(out)],
                 ["cp", "-r", str(folder / "dense"), str(out)], rounds,
@@ -123,5 +157,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--make"]:
         many(Path(sys.argv[2]) / "many")
         dense(Path(sys.argv[2]) / "dense")
+        configs(Path(sys.argv[2]) / "configs")
         sys.exit()
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -15,7 +15,7 @@ _WIDTH = re.compile(
     r"(?:.*_)?(?:size|dim|hidden|width|channels|rank|features|planes)|d_\w+|n_embd|n_inner|.*_dim\w*"
 )
 _NOT_A_WIDTH = re.compile(r"(?:.*_)?(?:patch|image|kernel|window|chunk|block|context|head)s?_size.*")
-MOST_PARAMETERS = 3_000_000
+MOST_PARAMETERS = 8_000_000
 _SECONDS = 20
 
 

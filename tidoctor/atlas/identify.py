@@ -14,6 +14,7 @@ much shows only in products (heads times the size of a head). Neither is guessed
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,13 +28,22 @@ from tidoctor.atlas.expectation import Expectation, expectation
 from tidoctor.atlas.expression import NotCovered, Run, parse
 from tidoctor.atlas.layout import MOST_TENSORS, Class
 from tidoctor.atlas.observed import PASSING, Form, Observed, Shapes, Unlike, clauses, offer
-from tidoctor.atlas.solving import Atom, Clause, Contradiction, Fields, Literal, Solver, Unknown
+from tidoctor.atlas.solving import (
+    Atom,
+    Clause,
+    Contradiction,
+    Fields,
+    Literal,
+    Solver,
+    Unknown,
+    term,
+)
 
 _MOST_NAMES = 5_000  # that differ by more than numbers; no class has as many
 _MOST_CANDIDATES = 400  # classes whose layout is laid over the tensors
 _MOST_SIMILAR = 12  # that are told where none is exact
-_MOST_STEPS = 1_500_000  # of all candidates together
-_MOST_STEPS_EACH = 150_000
+_MOST_STEPS = 1_000_000  # of all candidates together
+_MOST_STEPS_EACH = 100_000
 _MOST_MADE = 3_000_000  # tensors made for verification
 _MOST_TRIES = 60  # configs put together for one class
 _FEW = 64  # numbers that a field may be, so that all are tried
@@ -48,6 +58,8 @@ _COMMON = (
     "qwen3_moe", "deepseek_v3", "gpt2", "gpt_neox", "bert", "roberta", "distilbert", "t5", "bart",
     "whisper", "vit", "clip",
 )  # fmt: skip
+
+_MINOR = re.compile(r"\.bias$|\.alpha_[pn]$|\.(?:beta|eps)$|act[a-z_]*\.weight$")
 
 HIDDEN = (
     "activation, epsilons, rotary base and scaling, attention window, dropout, token ids and,"
@@ -74,6 +86,8 @@ class Candidate:
             another than the usual one.
         witness: one config under which the class has just these tensors; its undetermined
             fields have arbitrary values, so it is a proof and no config to load a model with.
+        unused: how many further names, biases and activations apart, the class could have; many
+            where it fits only with parts of it switched off.
         differs: for a class that is only similar, what stood against it.
     """
 
@@ -84,6 +98,7 @@ class Candidate:
     undetermined: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
     witness: Mapping[str, object] = field(default_factory=dict, repr=False)
+    unused: int = 0
     differs: str = ""
 
 
@@ -106,6 +121,15 @@ class Identity:
         return tuple(each for each in self.candidates if each.exact)
 
     @property
+    def closest(self) -> tuple[Candidate, ...]:
+        """The exact classes with the least of them switched off.
+
+        A mixture of experts whose layers are all dense has the tensors of a dense model.
+        """
+        least = min((each.unused for each in self.exact), default=0)
+        return tuple(each for each in self.exact if each.unused == least)
+
+    @property
     def unique(self) -> Candidate | None:
         """The only exact class, where everything was looked at."""
         exact = self.exact
@@ -113,27 +137,26 @@ class Identity:
 
     @property
     def fields(self) -> Mapping[str, object]:
-        """Dotted path -> value on which all exact candidates agree."""
-        exact = self.exact
-        if not exact:
+        """Dotted path -> value on which the closest candidates agree."""
+        closest = self.closest
+        if not closest:
             return {}
         return {
             path: value
-            for path, value in exact[0].fields.items()
-            if all(path in o.fields and _same(o.fields[path], value) for o in exact[1:])
+            for path, value in closest[0].fields.items()
+            if all(path in o.fields and _same(o.fields[path], value) for o in closest[1:])
         }
 
     @property
     def undetermined(self) -> Mapping[str, str]:
-        """Dotted path -> why it is not known, for the fields of any exact candidate."""
+        """Dotted path -> why it is not known, for the other fields of the closest candidates."""
         agreed = self.fields
         found: dict[str, str] = {}
-        for each in self.exact:
+        for each in self.closest:
             for path, reason in each.undetermined.items():
                 found.setdefault(path, reason)
             for path in each.fields:
-                if path not in agreed and any(path in o.fields for o in self.exact if o != each):
-                    found.setdefault(path, "the classes that fit give it different values")
+                found.setdefault(path, "the classes that fit differ in it")
         return {path: reason for path, reason in found.items() if path not in agreed}
 
     def config(self, class_name: str | None = None) -> dict[str, object]:
@@ -167,18 +190,24 @@ class Identity:
 
     def told(self) -> str:
         """In one line, what the tensors look like."""
-        exact = self.exact
-        if len(exact) == 1:
-            only = "" if self.unique else ", among the classes that were looked at"
-            return f"exactly the names and shapes of {exact[0].class_name}{only}"
-        if exact:
-            names = [each.class_name for each in exact]
-            some = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if names[6:] else "")
-            return f"names and shapes fit {len(names)} classes alike: {some}"
+        exact, closest = self.exact, self.closest
+        far = [each.class_name for each in exact if each not in closest]
+        beside = f"; with parts of it switched off also {_some(far, 3)}" if far else ""
+        if len(closest) == 1:
+            doubt = f" ({self.reason})" if self.reason else ""
+            return f"names and shapes are those of {closest[0].class_name}{beside}{doubt}"
+        if closest:
+            names = [each.class_name for each in closest]
+            return f"names and shapes fit {len(names)} classes alike: {_some(names, 6)}{beside}"
         if self.candidates:
-            names = [each.class_name for each in self.candidates[:3]]
-            return f"no known class has just these tensors; the names are similar to those of {', '.join(names)}"
-        return f"no known class has such names{': ' + self.reason if self.reason else ''}"
+            some = _some([each.class_name for each in self.candidates], 3)
+            return f"no known class has just these tensors; the names are similar to {some}"
+        return f"no known class has these names{f': {self.reason}' if self.reason else ''}"
+
+
+def _some(names: list[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _put(into: dict[str, object], path: Iterable[str], value: object) -> None:
@@ -381,11 +410,12 @@ class _Search:
             solver.work()
             pins = dict(self._pins(class_name, form, types, fields, ""))
             completion = _Completion(of, pins, types, run)
-            for settings, complete in completion.configs(solver):
+            for settings in completion.configs(solver):
                 self._made += len(self._seen.shapes)
                 differs = _verified(settings, class_name, self._seen.shapes)
                 if not differs:
-                    return _candidate(class_name, of, settings, solver, complete, types)
+                    unused = _unused(self._data, class_name, form, self._seen)
+                    return _candidate(class_name, of, settings, solver, types, unused)
                 return differs
         finally:
             self._steps -= before - run.left
@@ -429,8 +459,8 @@ class _Completion:
         self._left = _MOST_TRIES
         self.differs = ""
 
-    def configs(self, solver: Solver) -> Iterator[tuple[dict[str, object], Solver]]:
-        """Configs under which every clause holds, each with what was taken for it."""
+    def configs(self, solver: Solver) -> Iterator[dict[str, object]]:
+        """Configs under which every clause holds."""
         start = solver.copy()
         try:
             self._stored_heads(start)
@@ -450,14 +480,18 @@ class _Completion:
                 solver.put(atom, False)
 
     def _pinned(self, solver: Solver) -> None:
+        """Fields that have one value in all that is known of the class; words by default."""
         for path, values in self._pins.items():
             atom = solver.fields.canonical(path), None
-            if len(values) == 1 and atom not in solver.known and solver.fields.rule(atom[0]):
+            if atom in solver.known or not solver.fields.rule(atom[0]):
+                continue
+            default = solver.fields.literal_default(atom[0])
+            if len(values) == 1:
                 solver.put(atom, values[0])
+            elif isinstance(default, str) and default in values:
+                solver.put(atom, default)
 
-    def _complete(
-        self, solver: Solver, depth: int
-    ) -> Iterator[tuple[dict[str, object], Solver]]:
+    def _complete(self, solver: Solver, depth: int) -> Iterator[dict[str, object]]:
         self._left -= 1
         if self._left < 0:
             return
@@ -475,7 +509,7 @@ class _Completion:
                 if len(failing) > 40:
                     break
         if not failing:
-            yield settings, solver
+            yield settings
             return
         if depth >= _DEEPEST:
             return
@@ -567,30 +601,36 @@ class _Completion:
             yield from range(low, high + 1)
             return
         default: object = _given(config, path) if item is None else None
+        usual: list[object] = []
         if isinstance(item, int):
             whole = _given(config, path)
             if isinstance(whole, list | tuple) and whole:
                 default = whole[item] if -len(whole) <= item < len(whole) else whole[-1]
-        words = _words(solver.clauses, path)
+                usual = [word for word in dict.fromkeys(whole[:500]) if isinstance(word, str)]
+        words = [*_words(solver.clauses, path), *usual]
         yield from words
+        if isinstance(default, float) and not isinstance(literal.want, bool):
+            yield from _ratios(atom, literal, solver)
+            return
         if isinstance(default, bool):
             yield not default
             return
         if isinstance(default, str) and words:
             return
         if isinstance(default, list | tuple) and item is None:
+            yield numbers
             members = {v: t for (p, v), t in solver.members.items() if p == path}
             yield [value for value, inside in members.items() if inside]
-            yield numbers
-            yield []
             return
         if low:
             yield low
-        if default is not None and item is None:
-            yield None
         if isinstance(literal.want, bool):
-            yield from range(1, 17)
-            yield 0
+            yield None
+            if numbers:  # one more than the last layer, or the first: a layer where kinds change
+                yield numbers[-1] + 1
+                yield numbers[0]
+                yield numbers[-1] + 2
+            yield from range(9)
             return
         wants = dict.fromkeys(
             each.want
@@ -602,6 +642,19 @@ class _Completion:
             yield from (n for n in _USUAL if want % n == 0)
         for want in wants:
             yield from (want // n for n in _USUAL if want % n == 0)
+        yield None
+
+
+def _ratios(atom: Atom, literal: Literal, solver: Solver) -> Iterator[float]:
+    """Plain values of a factor that give what is wanted, rounded or not."""
+    other = solver.only(literal)
+    other.known[atom] = 1.0
+    whole = other.value(term(literal.expression.text), literal)
+    if isinstance(whole, int | float) and whole > 0:
+        exact = literal.want / whole
+        for digits in (0, 1, 2, 3, 4, 6, 9):
+            yield round(exact, digits)
+        yield exact
 
 
 def _words(laid: Iterable[Clause], path: str) -> list[object]:
@@ -652,6 +705,11 @@ def _assembled(
 ) -> dict[str, object]:
     """The config that says what is known, and nothing else."""
     settings: dict[str, object] = {"model_type": model_type}
+    places = {path.rpartition(".")[0] for path, _ in solver.known} | set(types)
+    whole = {path[:n] for path in places for n in range(1, len(path) + 1) if path[n:n+1] in ("", ".")}
+    for path in sorted(whole):  # outer ones first
+        if default := solver.fields.part_default(path):
+            _put(settings, path.split("."), copy.deepcopy(dict(default)))
     for path, kind in types.items():
         _put(settings, (*path.split("."), "model_type"), kind)
     lists: dict[str, dict[int | str, object]] = {}
@@ -763,8 +821,8 @@ def _candidate(
     of: Class,
     settings: Mapping[str, object],
     sure: Solver,
-    complete: Solver,
     types: Mapping[str, str],
+    unused: int,
 ) -> Candidate:
     config = resolve(settings, of.model_type)
     fields, undetermined = _fields(sure, config)
@@ -781,8 +839,14 @@ def _candidate(
                     "false, unless the stored head holds the same values as the embedding"
                 )
     return Candidate(
-        class_name, of.model_type, True, fields, undetermined, dict(types), settings
+        class_name, of.model_type, True, fields, undetermined, dict(types), settings, unused
     )
+
+
+def _unused(source: data.Data, class_name: str, form: Form, seen: Observed) -> int:
+    offered = offer(source, class_name, form)
+    left = offered.keys - seen.keys if offered else ()
+    return sum(_MINOR.search(key) is None for key in left)
 
 
 def _fields(sure: Solver, config: Resolved) -> tuple[dict[str, object], dict[str, str]]:
@@ -811,8 +875,8 @@ def _fields(sure: Solver, config: Resolved) -> tuple[dict[str, object], dict[str
         if path in fields:
             continue
         sizes = [each for each in literals if not isinstance(each.want, bool)]
-        if sizes:
-            told = dict.fromkeys(_equation(each, config) for each in sizes)
+        told = dict.fromkeys(filter(None, (_equation(each, config) for each in sizes)))
+        if told:
             undetermined[path] = "; ".join(sorted(told, key=len)[:3])
         elif path in lists:
             undetermined[path] = "the tensors tell only a part of the list"
@@ -824,6 +888,8 @@ def _equation(literal: Literal, config: Resolved) -> str:
     """An expression with its value, without the branches that are not taken."""
     tree = ast.parse(literal.expression.text.strip(), mode="eval").body
     text = ast.unparse(_Taken(literal, config).visit(tree))
+    if not parse(text).names:
+        return ""
     for variable, number in literal.indices:
         text = re.sub(rf"\b{variable}\b", str(number), text)
     return f"{text if len(text) <= 120 else text[:117] + '...'} = {literal.want}"
@@ -836,6 +902,8 @@ class _Taken(ast.NodeTransformer):
         self.literal, self.config = literal, config
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:  # noqa: N802 (ast names it)
+        if isinstance(node.test, ast.Name):  # `... if head_dim else ...`: if it is given
+            return self.visit(node.body)  # type: ignore[no-any-return]
         test = self.literal._replace(expression=parse(ast.unparse(node.test)))
         value = _worth(test, self.config, Run({}, 10_000))
         if isinstance(value, Unknown):

@@ -103,6 +103,14 @@ class Fields:
             self._rules[path] = (f"{at}.{name}" if at else name, rule)
         return self._rules[path][1]  # type: ignore[no-any-return]
 
+    def part_default(self, path: str) -> Mapping[str, Any]:
+        """What the sub-config at a path holds where the file has none; empty where nothing."""
+        above, _, name = path.rpartition(".")
+        outer = self.model_type(above)
+        facts = {} if outer is None else self._data.config(outer).get("parts", {})
+        default = facts.get(name, {}).get("default")
+        return default if isinstance(default, Mapping) else {}
+
     def canonical(self, path: str) -> str:
         """The path with the field under the name that the library uses."""
         self.rule(path)
@@ -467,10 +475,15 @@ class Solver:
     def _try_each(self, of: Term, literal: Literal) -> None:
         """Where one atom is open and few values are left for it: those that will do."""
         atoms = set(self._free(of, literal))
-        if len(atoms) != 1 or (atom := atoms.pop()) not in self._bounds:
+        if len(atoms) != 1:
             return
-        low, high = self._bounds[atom]
+        atom = atoms.pop()
+        if isinstance(self.fields.literal_default(atom[0]), float):
+            return
+        low, high = self.bounds(atom)
         if high - low >= _MOST_TRIED:
+            if not isinstance(literal.want, bool) and low <= 1 and self._rises(of, literal, atom):
+                self._search(of, literal, atom, high)
             return
         fit = []
         for number in range(low, high + 1):
@@ -485,7 +498,68 @@ class Solver:
             raise Contradiction(f"{atom[0]}: nothing makes {literal.expression} {literal.want}")
         self._narrow(atom, fit[0], fit[-1])
 
+    def _with(self, of: Term, literal: Literal, atom: Atom, value: int) -> Any:
+        """What a node is worth where an atom has a value."""
+        self.known[atom] = value
+        try:
+            return self.value(of, literal)
+        finally:
+            del self.known[atom]
+
+    def _rises(self, of: Term, literal: Literal, atom: Atom) -> bool:
+        """Whether a node can be told never to fall when the atom grows from 1 on."""
+        if self.value(of, literal) is not UNKNOWN or self._atom(of, literal) == atom:
+            return True
+        known = [self.value(part, literal) for part in of.parts]
+        match of.kind, known:
+            case "Add", _:
+                pass
+            case "Mult", _:
+                worths = [self._with(part, literal, atom, 1) for part in of.parts]
+                if not all(_is_number(worth) and worth >= 0 for worth in worths):
+                    return False
+            case "Sub", [_, b] if _is_number(b):
+                pass
+            case ("FloorDiv" | "Div"), [_, b] if _is_number(b) and b > 0:
+                pass
+            case "Pow", [_, b] if type(b) is int and b > 0:
+                worth = self._with(of.parts[0], literal, atom, 1)
+                if not _is_number(worth) or worth < 0:
+                    return False
+            case ("int" | "floor" | "ceil"), [_]:
+                pass
+            case _:
+                return False
+        return all(self._rises(part, literal, atom) for part in of.parts)
+
+    def _search(self, of: Term, literal: Literal, atom: Atom, high: int) -> None:
+        """The values of the only atom of a rising expression that give what is wanted."""
+
+        def first(want: int) -> int | None:
+            """The least value that gives as much."""
+            low, up = 1, min(high, 2**31)
+            while low < up:
+                middle = (low + up) // 2
+                worth = self._with(of, literal, atom, middle)
+                if worth is UNKNOWN:  # too large a number
+                    up = middle
+                    continue
+                low, up = (low, middle) if worth >= want else (middle + 1, up)
+            worth = self._with(of, literal, atom, low)
+            return low if _is_number(worth) and worth >= want else None
+
+        least, more = first(literal.want), first(literal.want + 1)
+        if least is None or self._with(of, literal, atom, 0) == literal.want:
+            return
+        if more is None:
+            return
+        if more <= least:
+            raise Contradiction(f"{atom[0]}: nothing makes {literal.expression} {literal.want}")
+        self._narrow(atom, least, more - 1)
+
     def _narrow(self, atom: Atom, low: int, high: int) -> None:
+        if isinstance(self.fields.literal_default(atom[0]), float):
+            return  # a ratio: what it is multiplied with is rounded, so many values would do
         known = self.known.get(atom, UNKNOWN)
         if known is not UNKNOWN:
             if not isinstance(known, int | float) or not low <= known <= high:

@@ -319,7 +319,9 @@ def _changed(
 
 
 def sliced(misfits: Sequence[Misfit]) -> int | None:
-    """k when each of these has exactly one dimension that is 1/k of what it should be."""
+    """k when each of several has exactly one dimension that is 1/k of what it should be."""
+    if len(misfits) < 2:
+        return None
     shares = set()
     for misfit in misfits:
         if len(misfit.found) != len(misfit.expected):

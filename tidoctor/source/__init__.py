@@ -10,6 +10,8 @@ from tidoctor.source.folder import Folder
 
 INDEX_SUFFIX = ".safetensors.index.json"
 WEIGHT_SUFFIX = ".safetensors"
+CONFIG = "config.json"
+CONFIG_CAP = 16_000_000  # bytes; the largest published config.json is far below 1 MB
 
 
 class Source(Protocol):

@@ -232,14 +232,14 @@ def types_of(name: str) -> list[str]:
 
 @contextlib.contextmanager
 def limited(seconds: int = SECONDS) -> Iterator[None]:
-    """Interrupt what takes too long (main thread only)."""
-    before = signal.signal(signal.SIGALRM, learner.too_slow)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    """Interrupt what takes too much processor time (main thread only)."""
+    before = signal.signal(signal.SIGPROF, learner.too_slow)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def hurry() -> None:
@@ -256,15 +256,19 @@ def hurry() -> None:
     re._MAXCACHE = 1_000_000  # type: ignore[attr-defined]
 
 
-def default_values(name: str) -> dict[str, Any]:
+def default_values(name: str, cut: bool = True) -> dict[str, Any]:
     """Raw config values a class builds with: its defaults, cut down, open values filled.
+
+    Args:
+        name: the class.
+        cut: reduce counts that only make a model large, where it then still builds.
 
     Raises:
         learner.Unbuildable: no variant builds.
     """
     kind = config_class(name)
     error: Exception | None = None
-    for small, filled in ((True, False), (False, False), (True, True), (False, True)):
+    for small, filled in ((cut, False), (False, False), (cut, True), (False, True)):
         values = json.loads(learner.default_values(kind)) | copy.deepcopy(
             learner.CLASS_SEEDS.get(name, {})
         )

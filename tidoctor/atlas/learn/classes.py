@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import time
 from collections import ChainMap
@@ -22,13 +23,15 @@ from tidoctor.atlas.learn.builds import (
 from tidoctor.atlas.learn.fit import NoFit, Patience, Vocabulary
 from tidoctor.atlas.learn.forms import Form, Inexpressible, entries_of
 from tidoctor.atlas.learn.predict import Uncovered, predicted
-from tidoctor.atlas.learn.samples import Sampler, get, is_inert, watched
+from tidoctor.atlas.learn.samples import Sampler, get, is_inert, kinds_of_names, watched
 
-SECONDS = 40.0
+SECONDS = 30.0
 RANDOM = 40
 HELD_OUT = 16
 ROUNDS = 4
-FITTING = 12.0
+FITTING = 40.0
+# Names of all samples together from which a form is fitted; the others are held against it.
+MOST_NAMES = 8_000
 # How many fields may be tied to their default because their effect is not understood.
 MOST_HELD = 8
 
@@ -48,12 +51,14 @@ def all_activations() -> frozenset[str]:
 class Lesson:
     """Everything gathered about one class while it is learned."""
 
-    def __init__(self, name: str, known: Mapping[str, Any], seconds: float = SECONDS) -> None:
+    def __init__(
+        self, name: str, known: Mapping[str, Any], seconds: float = SECONDS, cut: bool = True
+    ) -> None:
         """Gather samples; raises learner.Unbuildable where the library cannot build the class."""
         from transformers.activations import ACT2FN
 
-        self.name, self.known = name, known
-        self.sampler = Sampler(name, default_values(name), seconds)
+        self.name, self.known, self.cut = name, known, cut
+        self.sampler = Sampler(name, default_values(name, cut), seconds)
         self.vocabulary = Vocabulary()
         self.hints: dict[str, list[list[str | None]]] = {}
         self.hashed: set[str] = set()
@@ -100,8 +105,12 @@ class Lesson:
                 if signature not in signatures and self.watched < 40:
                     signatures.add(signature)
                     self._watch(raw)
+        self.telling: list[Built] = []  # samples that showed a former attempt to be wrong
+        self.chosen: list[Built] = []
         self.held: dict[str, Any] = {}  # fields that are not varied, since they are not understood
-        self.sampler.keep(self.sampler.at_random(RANDOM // 2 if self.composed else RANDOM))
+        # Large models take long to build: fewer then, as fast as they come.
+        self.many = RANDOM // 2 if self.composed or self.sampler.pace > 0.15 else RANDOM
+        self.sampler.keep(self.sampler.at_random(self.many))
         for raw in self.sampler.raw[-6 if self.composed else -12 :]:
             self._watch(raw)
 
@@ -182,6 +191,24 @@ class Lesson:
             if re.fullmatch(r"[\w.]+", each) and each not in self.vocabulary.fields:
                 self.vocabulary.generic.add(f"{each} > 0")
 
+    def some(self) -> list[Built]:
+        """Samples to fit: all, or of large models some of each kind and those that told most."""
+        samples = self.sampler.samples
+        left = MOST_NAMES - sum(len(each.memory) for each in self.telling)
+        if sum(len(each.memory) for each in samples) <= left:
+            return samples
+        kinds: dict[frozenset[str], list[Built]] = {}
+        for each in samples[1:]:
+            kinds.setdefault(kinds_of_names(each), []).append(each)
+        found = [samples[0], *(e for e in self.telling if e in samples and e is not samples[0])]
+        known = set(map(id, found))
+        for turn in itertools.zip_longest(*kinds.values()):
+            for each in turn:
+                if each is not None and id(each) not in known and left > 0:
+                    found.append(each)
+                    left -= len(each.memory)
+        return found
+
     def pinned(self) -> dict[str, list[Any]]:
         """Fields whose other values are unknown: never varied, or looked up in a table."""
         found: dict[str, list[Any]] = {path: [value] for path, value in self.held.items()}
@@ -239,7 +266,19 @@ def learn(name: str, known: Mapping[str, Any], seconds: float = SECONDS) -> dict
         Inexpressible: its form is not of our kind even where the fields behind what is not
             understood keep their default, or an examination failed to the end.
     """
-    lesson = Lesson(name, known, seconds)
+    try:
+        return learned_from(Lesson(name, known, seconds), known)
+    except CutCount:
+        return learned_from(Lesson(name, known, seconds, cut=False), known)
+
+
+class CutCount(Exception):
+    """A count that was reduced cannot be varied: it has to have its real value."""
+
+
+def learned_from(lesson: Lesson, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts, after as many attempts as it takes; raises Inexpressible or CutCount."""
+    name = lesson.name
     failure: Inexpressible | None = None
     rounds = 0
     while rounds < ROUNDS:
@@ -252,20 +291,19 @@ def learn(name: str, known: Mapping[str, Any], seconds: float = SECONDS) -> dict
                 raise
             continue
         rounds += 1
-        lesson.sampler.deadline = max(lesson.sampler.deadline, time.monotonic() + 8)
+        lesson.sampler.deadline = max(lesson.sampler.deadline, time.process_time() + 8)
         fresh = lesson.sampler.at_random(HELD_OUT)
-        if not any(differences(name, facts, [sample for _, sample in fresh], known)):
-            failure = next(differences(name, facts, lesson.sampler.samples, known), None)
-            if failure is None:
+        wrong = list(differences(name, facts, [sample for _, sample in fresh], known))
+        if not wrong:
+            wrong = list(differences(name, facts, lesson.sampler.samples, known))
+            if not wrong:
                 facts["verified"] = {"defaults": True, "random": len(fresh),
                                      "learned_from": len(lesson.sampler.samples)}
                 return facts
-            if len(lesson.held) >= MOST_HELD or not hold_something(lesson, failure):
-                raise failure
-            continue
-        failure = next(differences(name, facts, [sample for _, sample in fresh], known))
+        lesson.telling += [sample for sample, _ in wrong[:6]]
+        failure = wrong[0][1]
         lesson.sampler.keep(fresh)
-        lesson.sampler.keep(lesson.sampler.at_random(RANDOM))
+        lesson.sampler.keep(lesson.sampler.at_random(lesson.many))
         if rounds == ROUNDS and len(lesson.held) < MOST_HELD and hold_something(lesson, failure):
             rounds -= 2
     raise failure or Inexpressible("no samples")
@@ -273,7 +311,7 @@ def learn(name: str, known: Mapping[str, Any], seconds: float = SECONDS) -> dict
 
 def learned(lesson: Lesson) -> dict[str, Any]:
     """One attempt at the facts from the samples at hand."""
-    samples = lesson.sampler.samples
+    samples = lesson.chosen = lesson.some()
     values = [each.values for each in samples]
     facts: dict[str, Any] = {"config": samples[0].values["model_type"]}
     parts = shared_parts(lesson)
@@ -417,7 +455,7 @@ def tied(
     Raises:
         Inexpressible: a tie that does not follow one pattern.
     """
-    samples = lesson.sampler.samples
+    samples = lesson.chosen
     rows: dict[tuple[str, str], set[tuple[int, ...]]] = {}
     place: dict[tuple[int, str], tuple[str, tuple[int, ...]]] = {}
     for template in memory.templates:
@@ -458,7 +496,7 @@ def disk_form(
         parts: rows of the parts in memory.
         priors: rows of the tensors in memory, whose sizes and conditions serve here too.
     """
-    samples = lesson.sampler.samples
+    samples = lesson.chosen
     rows: list[dict[str, Any]] = []
     pins: dict[str, list[Any]] = {}
     left = [dict(each.disk) for each in samples]
@@ -500,7 +538,7 @@ def disk_place(
 ) -> str | None:
     """The prefix on disk under which the whole part stands in every sample."""
     places: set[str] | None = None
-    for names, sample in zip(left, lesson.sampler.samples, strict=True):
+    for names, sample in zip(left, lesson.chosen, strict=True):
         try:
             wanted = part_on_disk(lesson, row, sample)
         except Uncovered:
@@ -523,7 +561,7 @@ def disk_place(
 
 def differences(
     name: str, facts: Mapping[str, Any], samples: list[Built], known: Mapping[str, Any]
-) -> Iterator[Inexpressible]:
+) -> Iterator[tuple[Built, Inexpressible]]:
     """What the facts say otherwise than the library, for each sample where they do."""
     both = ChainMap({name: dict(facts)}, known)  # type: ignore[arg-type]
     for sample in samples:
@@ -536,7 +574,7 @@ def differences(
                 wrong = sorted(n for n in said.keys() | real.keys() if said.get(n) != real.get(n))
                 first = wrong[0]
                 problem = f"{kind}: {len(wrong)} wrong, {said.get(first)} for {real.get(first)}"
-                yield Inexpressible(problem, first)
+                yield sample, Inexpressible(problem, first)
                 break
 
 
@@ -579,12 +617,20 @@ def hold_something(lesson: Lesson, failure: Inexpressible) -> bool:
             continue
         chosen = path
         break
+    if lesson.cut and is_count(chosen):
+        raise CutCount(chosen)
     lesson.held[chosen] = sampler.first.values.get(chosen)
     sampler.hold(chosen)
-    sampler.deadline = max(sampler.deadline, time.monotonic() + 6)
-    if len(sampler.samples) < RANDOM:
-        sampler.keep(sampler.at_random(RANDOM))
+    sampler.deadline = max(sampler.deadline, time.process_time() + 6)
+    if len(sampler.samples) < lesson.many:
+        sampler.keep(sampler.at_random(lesson.many))
     return True
+
+
+def is_count(path: str) -> bool:
+    """Whether the learner may have reduced this field."""
+    key = path.rpartition(".")[2]
+    return bool(learner.LAYERS.fullmatch(key) or learner.EXPERTS.fullmatch(key))
 
 
 def pattern_of(names: str) -> re.Pattern[str]:

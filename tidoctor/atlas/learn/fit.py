@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,20 +53,42 @@ class _Wrong:
 WRONG = _Wrong()
 
 
+class _Lacking:
+    """Stands for a field that there is not: it refuses to be worked with."""
+
+    def __bool__(self) -> bool:
+        raise KeyError
+
+    def __eq__(self, other: object) -> bool:
+        raise KeyError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Patience:
-    """How long fitting may go on: some classes have no form of our kind, however long we look."""
+    """How long fitting may go on: some classes have no form of our kind, however long we look.
+
+    Counted in processor time, so that a busy machine learns the same as an idle one.
+    """
 
     until = float("inf")
+    step_until = float("inf")
 
     @classmethod
     def seconds(cls, number: float) -> None:
         """Start the clock."""
-        cls.until = time.monotonic() + number
+        cls.until = time.process_time() + number
+        cls.step_until = cls.until
+
+    @classmethod
+    def step(cls, number: float) -> None:
+        """Start the clock of one step: what takes longer fails, and not what comes after it."""
+        cls.step_until = min(cls.until, time.process_time() + number)
 
     @classmethod
     def check(cls) -> None:
         """Raise NoFit when the time is up."""
-        if time.monotonic() > cls.until:
+        if time.process_time() > cls.step_until:
             raise NoFit("out of time")
 
 
@@ -78,13 +100,30 @@ class _Dots(ast.NodeTransformer):
 
 
 @functools.lru_cache(maxsize=200_000)
-def compiled(text: str) -> Any:
-    """The code object of an expression; None where it is no expression."""
+def compiled(text: str) -> tuple[Callable[..., Any], tuple[str, ...]] | None:
+    """An expression as a function, and the names of its arguments; None where it is none."""
     try:
-        tree = ast.parse(text, mode="eval")
+        body = _Dots().visit(ast.parse(text, mode="eval")).body
     except (SyntaxError, RecursionError, MemoryError):
         return None
-    return compile(ast.fix_missing_locations(_Dots().visit(tree)), "<fact>", "eval")
+    read = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
+    bound = {node.id for node in ast.walk(body)
+             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}  # fmt: skip
+    names = tuple(sorted(read - bound - _FUNCTIONS.keys()))
+    arguments = ast.arguments(
+        posonlyargs=[], args=[ast.arg(arg=name) for name in names], kwonlyargs=[],
+        kw_defaults=[], defaults=[],
+    )  # fmt: skip
+    whole = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, body)))
+    function: Callable[..., Any] = eval(compile(whole, "<fact>", "eval"), dict(_FUNCTIONS))
+
+    def carefully(*values: Any) -> Any:
+        try:
+            return function(*values)
+        except Exception:
+            return WRONG
+
+    return carefully, names
 
 
 @functools.lru_cache(maxsize=200_000)
@@ -153,13 +192,40 @@ class Universe:
         self.variables = len(points[0]) - 1 if points else 0
         self.where = {point: at for at, point in enumerate(self.points)}
         self._known: dict[str, list[Any]] = {}
+        self._columns: dict[str, list[Any] | None] = {}
 
     def evaluate(self, text: str) -> list[Any]:
         """The expression's value at every point."""
         known = self._known.get(text)
         if known is None:
-            known = self._known[text] = [self._at(text, point) for point in self.points]
+            known = self._known[text] = self._everywhere(text)
         return known
+
+    def _everywhere(self, text: str) -> list[Any]:
+        code = compiled(text)
+        if code is None:
+            return [WRONG] * len(self.points)
+        function, names = code
+        columns = [self._column(name) for name in names]
+        if not columns:
+            return [function()] * len(self.points)
+        if any(column is None for column in columns):
+            return [self._at(text, point) for point in self.points]
+        return list(map(function, *columns))
+
+    def _column(self, name: str) -> list[Any] | None:
+        """The values of a name at every point, None where some point has none."""
+        if name not in self._columns:
+            try:
+                self._columns[name] = [self._value(name, point) for point in self.points]
+            except KeyError:
+                self._columns[name] = None
+        return self._columns[name]
+
+    def _value(self, name: str, point: tuple[int, ...]) -> Any:
+        if name in VARIABLES and VARIABLES.index(name) < len(point) - 1:
+            return point[1 + VARIABLES.index(name)]
+        return self.values[point[0]][name]
 
     def truth(self, text: str) -> np.ndarray[Any, Any] | None:
         """Truth at every point, None where it cannot be evaluated at some point."""
@@ -172,13 +238,27 @@ class Universe:
         code = compiled(text)
         if code is None:
             return WRONG
-        scope = dict(zip(VARIABLES, point[1:], strict=False))
+        function, names = code
         try:
-            if " for " in text:  # the inside of a comprehension sees globals only
-                return eval(code, _FUNCTIONS | dict(self.values[point[0]]) | scope)
-            return eval(code, _FUNCTIONS, _Scope(self.values[point[0]], scope))
-        except Exception:
-            return WRONG
+            values = [self._value(name, point) for name in names]
+        except KeyError:  # that may not matter where a condition decides
+            return self._unsure(function, names, point)
+        return function(*values)
+
+    def _unsure(
+        self, function: Callable[..., Any], names: Sequence[str], point: tuple[int, ...]
+    ) -> Any:
+        """The value at a point that lacks a field, if it is the same whatever the field."""
+        found = []
+        for other in (_Lacking(), None):
+            values = []
+            for name in names:
+                try:
+                    values.append(self._value(name, point))
+                except KeyError:
+                    values.append(other)
+            found.append(function(*values))
+        return found[0] if same(found[0], found[1]) else WRONG
 
     def first_fit(self, text: str, at: Sequence[int], wanted: Sequence[Any]) -> bool:
         """Whether an expression gives the wanted values at some of the points."""
@@ -195,16 +275,6 @@ class Universe:
 def same(found: Any, wanted: Any) -> bool:
     """Equal and of one kind (True is not 1)."""
     return type(found) is type(wanted) and bool(found == wanted)
-
-
-class _Scope(dict):  # type: ignore[type-arg]
-    def __init__(self, values: Mapping[str, Any], indexes: Mapping[str, int]) -> None:
-        self.fields, self.indexes = values, indexes
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self.indexes:
-            return self.indexes[name]
-        return self.fields[name]
 
 
 class Vocabulary:
@@ -249,7 +319,8 @@ class Fitter:
         for variable in VARIABLES[: self.universe.variables]:
             made |= {(2, f"{variable} == {n}") for n in range(4)}
             made |= {(2, f"{variable} % 2 == 0")}
-        for rank, text in own | made:
+        for rank, text in sorted(own | made):
+            Patience.check()
             for variant in variants(text, self.universe.variables, self.literals):
                 clean = tidy(variant)
                 if clean is None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tidoctor.atlas.learn.fit import VARIABLES, Fitter, NoFit, Universe, Vocabulary
+from tidoctor.atlas.learn.fit import VARIABLES, Fitter, NoFit, Patience, Universe, Vocabulary
 
 Shape = tuple[int, ...]
 # A list of parts with a fixed, small number of members is spelled out.
 SPELLED_OUT = 8
+# Of processor time, for one template: what takes longer is not understood.
+SECONDS = 4.0
 
 
 # Numbers that can be positions: `layers.3.`, `Embedder_7.`; names split into text and numbers.
@@ -224,6 +226,7 @@ class Form:
         A list whose members hold no tensors under some configs looks empty there: then the
         count is that of the other points, and the members' own conditions tell the rest.
         """
+        Patience.step(SECONDS)
         places = list(range(len(sizes)))
         try:
             whole = outer.value(places, sizes)
@@ -246,6 +249,7 @@ class Form:
         return text, said
 
     def _tensor(self, template: Template) -> Any:
+        Patience.step(SECONDS)
         ranks = sorted({len(shape) for shape in template.shapes.values()})
         rows = [self._of_rank(template, rank) for rank in ranks]
         if len(rows) == 1:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tidoctor.atlas import learner
-from tidoctor.atlas.learn.fit import VARIABLES, WRONG, Universe
+from tidoctor.atlas.learn.fit import VARIABLES, WRONG, Universe, compiled
 
 
 class Uncovered(Exception):
@@ -33,24 +33,40 @@ def predicted(
     found = expanded(layout, kind if "disk" not in facts else "memory", values, known)
     if kind == "disk":
         found = expanded(layout, "memory", values, known)
+        reading = Reading(values)
         for alias, _, guard in facts.get("ties", ()):
-            for name, point in points(layout, alias, values):
-                if guard is True or one(str(guard), values, point):
+            for name, point in points(layout, alias, reading):
+                if guard is True or reading.one(str(guard), point):
                     found.pop(name, None)
         for name in facts.get("unsaved", ()):
             found.pop(name, None)
     return found
 
 
-def one(text: str, values: Mapping[str, Any], point: tuple[int, ...]) -> Any:
-    """The value of an expression at one point."""
-    found = Universe([values], [(0, *point)]).evaluate(text)[0]
-    if found is WRONG:
-        raise Uncovered(text)
-    return found
+class Reading:
+    """The values of expressions under one config, each worked out once."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+        self._known: dict[tuple[str, tuple[int, ...]], Any] = {}
+
+    def one(self, text: str, point: tuple[int, ...]) -> Any:
+        """The value of an expression at one point; raises Uncovered where it has none."""
+        code = compiled(text)
+        if code is None:
+            raise Uncovered(text)
+        function, names = code
+        used = tuple(n for variable, n in zip(VARIABLES, point, strict=False) if variable in names)
+        key = text, used
+        if key not in self._known:
+            # Through a universe, which knows what to do where a field is missing.
+            self._known[key] = Universe([self.values], [(0, *point)]).evaluate(text)[0]
+        if self._known[key] is WRONG:
+            raise Uncovered(text)
+        return self._known[key]
 
 
-def points(layout: Mapping[str, Any], template: str, values: Mapping[str, Any]) -> Any:
+def points(layout: Mapping[str, Any], template: str, reading: Reading) -> Any:
     """The concrete names of a template, with their positions."""
     rows: list[tuple[str, tuple[int, ...]]] = [(template, ())]
     for variable in VARIABLES:
@@ -62,7 +78,7 @@ def points(layout: Mapping[str, Any], template: str, values: Mapping[str, Any]) 
         rows = [
             (name.replace(mark, str(number)), (*point, number))
             for name, point in rows
-            for number in range(one(text, values, point))
+            for number in range(reading.one(text, point))
         ]
     return rows
 
@@ -88,22 +104,22 @@ def expanded(
     for path, allowed in layout.get("pinned", {}).items():
         if values.get(path) not in allowed:
             raise Uncovered(path)
+    reading = Reading(values)
     for template, guard, shape in rows(layout):
-        for name, point in points(layout, template, values):
-            if guard is None or one(guard, values, point):
-                sizes = tuple(one(text, values, point) for text in shape)
+        for name, point in points(layout, template, reading):
+            if guard is None or reading.one(guard, point):
+                sizes = tuple(reading.one(text, point) for text in shape)
                 if not all(type(each) is int for each in sizes):
                     raise Uncovered(template)
                 found[name] = sizes
     for part in layout.get("parts", ()):
         before = part["config"] + "." if part["config"] else ""
         inner = {k.removeprefix(before): v for k, v in values.items() if k.startswith(before)}
+        kind_of = part.get("class")
         if "auto" in part:
             tasks = learner.classes_by_type().get(str(inner.get("model_type")), {})
             kind_of = tasks.get(part["auto"])
-        else:
-            kind_of = part["class"]
-        if kind_of not in known:
+        if kind_of is None or kind_of not in known:
             raise Uncovered(f"part {kind_of}")
         for name, sizes in predicted(known[kind_of], kind, inner, known).items():
             if name not in part.get("without", ()):

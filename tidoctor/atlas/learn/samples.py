@@ -145,19 +145,22 @@ class Sampler:
     def __init__(self, name: str, base: Values, seconds: float, seed: int = 0) -> None:
         self.name, self.base = name, base
         self.random = random.Random(f"{name}{seed}")
-        self.deadline = time.monotonic() + seconds
+        self.deadline = time.process_time() + seconds
+        begun = time.process_time()
         self.first = built(name, base, FIRST_SECONDS)
+        self.pace = time.process_time() - begun  # seconds for one build
         self.samples: list[Built] = [self.first]
         self.raw: list[Values] = [base]
         self.choices: dict[str, list[Any]] = {}
         self.stuck: set[str] = set()
-        self.wanted = 4  # values to try for one field
+        # Values to try for one field.
+        self.wanted = 4 if self.pace < 0.1 else 3 if self.pace < 0.25 else 2
         self.alone: dict[str, list[Built]] = {}  # samples in which only this field was changed
         self._seen = {json.dumps(base, sort_keys=True, default=str)}
 
     def late(self) -> bool:
         """Whether the time for this class is used up."""
-        return time.monotonic() > self.deadline
+        return time.process_time() > self.deadline
 
     def try_one(self, values: Values, keep: bool = True) -> Built | None:
         """Build, None where it cannot be; kept as a sample."""
