@@ -115,6 +115,12 @@ def test_the_pooler_of_a_classifier_is_none_of_those() -> None:
     assert one(examine(table, BERT), "C07").tensors == ("bert.pooler.dense.weight",)
 
 
+def test_the_head_of_a_classifier_is_lost_to_the_byte() -> None:
+    finding = one(examine(without(saved(BERT), lambda n: n.startswith("classifier")), BERT), "H10")
+    assert finding.tensors == ("classifier.bias", "classifier.weight")
+    assert ("size", "68 bytes are lost") in {(e.where, e.fact) for e in finding.evidence}
+
+
 # --- shapes ----------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidoctor.atlas.expectation import Expectation
+    from tidoctor.atlas.identify import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.opinion import Opinion
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tidoctor.rules import Rule
 
 __all__ = [
-    "__version__", "diagnose", "expect", "explain", "open", "repair", "second_opinion", "tie",
+    "__version__", "diagnose", "expect", "explain", "identify", "open", "repair", "second_opinion", "tie",
     "untie",
 ]  # fmt: skip
 
@@ -159,6 +160,20 @@ def expect(source: str | Path, *, as_: str | None = None) -> Expectation:
     from tidoctor import expecting
 
     return expecting.expect(str(source), as_)
+
+
+def identify(source: str | Path | Checkpoint, *, doubtful: bool = False) -> Identity | None:
+    """What kind of model tensors belong to, from their names and shapes alone.
+
+    With `doubtful` only where config.json is absent or names a class with other tensors; None
+    otherwise, which costs next to nothing. Raises Unreadable.
+    """
+    from tidoctor.checkpoint import Checkpoint
+    from tidoctor.rules.likeness import doubt, likeness
+    from tidoctor.rules.view import View
+
+    view = View(source if isinstance(source, Checkpoint) else open(source))
+    return likeness(view) if not doubtful or doubt(view) else None
 
 
 def explain(code: str) -> Rule:

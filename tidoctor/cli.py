@@ -173,7 +173,8 @@ def inspect(
     def examine(source: str) -> Told:
         checkpoint = tidoctor.open(source)
         code = Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
-        return told.page.inspection(checkpoint, _matcher(match), every=every), code
+        like = tidoctor.identify(checkpoint, doubtful=True)
+        return told.page.inspection(checkpoint, _matcher(match), every=every, like=like), code
 
     return told.each(sources, examine)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,16 @@ from tidoctor.atlas.data import shown
 from tidoctor.atlas.expectation import Expectation, expectation
 from tidoctor.atlas.expression import NotCovered, Run, parse
 from tidoctor.atlas.layout import MOST_TENSORS, Class
-from tidoctor.atlas.observed import PASSING, Form, Observed, Shapes, Unlike, clauses, offer
+from tidoctor.atlas.observed import (
+    PASSING,
+    Form,
+    Observed,
+    Shapes,
+    Unlike,
+    clauses,
+    offer,
+    split,
+)
 from tidoctor.atlas.solving import (
     Atom,
     Clause,
@@ -59,6 +69,7 @@ _COMMON = (
     "whisper", "vit", "clip",
 )  # fmt: skip
 
+_FORMS: tuple[Form, ...] = ("disk", "memory")
 _MINOR = re.compile(r"\.bias$|\.alpha_[pn]$|\.(?:beta|eps)$|act[a-z_]*\.weight$")
 
 HIDDEN = (
@@ -205,6 +216,45 @@ class Identity:
         return f"no known class has these names{f': {self.reason}' if self.reason else ''}"
 
 
+    def fixed(self) -> str:
+        """The agreed fields in one line, "" where there are none."""
+        return ", ".join(f"{path} {_brief(value)}" for path, value in self.fields.items())
+
+    def left_open(self) -> str:
+        """The undetermined fields with their reasons in one line, those of one reason together."""
+        by_reason: dict[str, list[str]] = {}
+        for path, reason in self.undetermined.items():
+            by_reason.setdefault(reason, []).append(path)
+        return "; ".join(f"{', '.join(paths)} ({why})" for why, paths in by_reason.items())
+
+    def proposal(self) -> dict[str, object]:
+        """What can be said of config.json for the closest candidates; empty where there is none.
+
+        As `config`, with the class marked as not determined where there are several.
+        """
+        closest = self.closest
+        if len(closest) == 1:
+            return self.config(closest[0].class_name)
+        if not closest:
+            return {}
+        names = _some([each.class_name for each in closest], len(closest))
+        types = _some(sorted({each.model_type for each in closest}), len(closest))
+        found: dict[str, object] = {
+            "architectures": f"not determined: one of {names}",
+            "model_type": f"not determined: one of {types}",
+        }
+        for path, value in self.fields.items():
+            _put(found, path.split("."), value)
+        for path, reason in self.undetermined.items():
+            _put(found, path.split("."), f"not determined: {reason}")
+        return found
+
+
+def _brief(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 48 else f"{text[:44]} ..."
+
+
 def _some(names: list[str], most: int) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
@@ -266,6 +316,15 @@ def identify(shapes: Shapes) -> Identity:
     return Identity(tuple(each for _, each in similar[:_MOST_SIMILAR]), reason)
 
 
+def has_names(class_name: str, names: Iterable[str]) -> bool:
+    """Whether a class can have names like these under some config, but for a few.
+
+    Raises NotCovered for a class that was not learned.
+    """
+    source = data.current()
+    return bool(_forms(source, class_name, frozenset(split(name)[0] for name in names)))
+
+
 def _commonness(each: Candidate) -> tuple[int, str]:
     known = each.model_type in _COMMON
     return _COMMON.index(each.model_type) if known else len(_COMMON), each.class_name
@@ -279,25 +338,26 @@ def _listed(source: data.Data, seen: Observed) -> list[tuple[int, str, tuple[For
     """
     found = []
     for class_name in source.class_names:
-        forms: list[tuple[int, Form]] = []
-        for form in ("disk", "memory"):
-            offered = offer(source, class_name, form)
-            if offered is None:
-                continue
-            common = len(seen.keys & offered.keys)
-            strange = len(seen.keys) - common
-            if strange and offered.open:
-                opened = tuple(prefix for prefix in offered.open if prefix)
-                strange = sum(
-                    not key.startswith(opened) for key in seen.keys - offered.keys
-                )
-            if strange * 20 <= len(seen.keys):
-                unused = len(offered.keys) - common
-                forms.append((strange * 1000 + unused, form))
-        if forms:
-            least = min(forms)[0]
-            found.append((least, class_name, tuple(form for _, form in sorted(forms))))
+        if forms := _forms(source, class_name, seen.keys):
+            found.append((forms[0][0], class_name, tuple(form for _, form in forms)))
     return sorted(found)
+
+
+def _forms(source: data.Data, class_name: str, keys: frozenset[str]) -> list[tuple[int, Form]]:
+    """(how badly it fits, form) of the forms in which a class has these names or nearly so."""
+    forms: list[tuple[int, Form]] = []
+    for form in _FORMS:
+        offered = offer(source, class_name, form)
+        if offered is None:
+            continue
+        common = len(keys & offered.keys)
+        strange = len(keys) - common
+        if strange and offered.open:
+            opened = tuple(prefix for prefix in offered.open if prefix)
+            strange = sum(not key.startswith(opened) for key in keys - offered.keys)
+        if strange * 20 <= len(keys):
+            forms.append((strange * 1000 + len(offered.keys) - common, form))
+    return sorted(forms)
 
 
 class _Search:

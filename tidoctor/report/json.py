@@ -19,6 +19,7 @@ from tidoctor.report.verdict import word
 
 if TYPE_CHECKING:
     from tidoctor.atlas.expectation import Expectation
+    from tidoctor.atlas.identify import Identity
     from tidoctor.checkpoint import Checkpoint, Tensor
     from tidoctor.expecting import Answer
     from tidoctor.opinion import Misfit, Opinion
@@ -36,7 +37,12 @@ class Objects:
     errors_in_report = True
 
     def inspection(
-        self, checkpoint: Checkpoint, wanted: Callable[[str], bool], *, every: bool
+        self,
+        checkpoint: Checkpoint,
+        wanted: Callable[[str], bool],
+        *,
+        every: bool,
+        like: Identity | None = None,
     ) -> str:
         """`tidoctor.inspection/1`: every tensor whose name is wanted; there are no patterns."""
         from tidoctor import rules
@@ -64,6 +70,7 @@ class Objects:
             ),
             "unread_files": [w.name for w in checkpoint.extras],
             "defects": defects,
+            "identity": _identity(like) if like else None,
         })  # fmt: skip
 
     def expectation(self, answer: Answer, *, every: bool) -> str:
@@ -177,6 +184,29 @@ def _tensor(tensor: Tensor) -> Json:
         "shape": tensor.shape,
         "begin": tensor.span.begin,
         "end": tensor.span.end,
+    }
+
+
+def _identity(like: Identity) -> Json:
+    return {
+        "message": like.told(),
+        "exact": [
+            {
+                "class": each.class_name,
+                "model_type": each.model_type,
+                "closest": each in like.closest,
+            }
+            for each in like.exact
+        ],
+        "similar": [
+            {"class": each.class_name, "model_type": each.model_type}
+            for each in like.candidates
+            if not each.exact
+        ],
+        "fields": like.fields,
+        "undetermined": like.undetermined,
+        "proposal": like.proposal() or None,
+        "reason": like.reason or None,
     }
 
 

@@ -42,7 +42,8 @@ def config_absent(view: View) -> Iterator[Finding]:
 
     Fine: a single file that was given by name; an adapter (C02); a component of a pipeline.
 
-    Cure: take it from the model that this one was made from.
+    Cure: take it from the model that this one was made from. The shapes tell which classes it may
+    be and a part of the fields; the others are marked, and have to be known from elsewhere.
     """
     c = view.checkpoint
     if c.entrance == "adapter":
@@ -51,12 +52,27 @@ def config_absent(view: View) -> Iterator[Finding]:
         raise NotApplicable("one file was chosen")
     if c.config is not None:
         return
+    like = likeness(view)
+    evidence = [Evidence("folder", f"holds {', '.join(map(printable, list(c.files)[:5]))}")]
+    if view.tensors:
+        names = [each.class_name for each in like.exact]
+        evidence.append(Evidence("tensors", printable(like.told()), names))
+    if fixed := like.fixed():
+        evidence.append(Evidence("shapes", f"fix {printable(fixed)}", like.fields))
+    if left_open := like.left_open():
+        fact = f"leave open {printable(left_open)}"
+        evidence.append(Evidence("shapes", fact, like.undetermined))
+    cure = "take config.json from the model that this one was made from"
+    if proposal := like.proposal():
+        fact = "what it would have to say, with the fields marked that are not determined"
+        evidence.append(Evidence("config.json", fact, proposal))
+        cure += "; what the tensors fix of it is told above, the rest cannot be made up"
     yield found(
         ERROR,
         "there is no config.json",
         at=Location(c.weights[0].name) if c.weights else None,
-        evidence=(Evidence("folder", f"holds {', '.join(map(printable, list(c.files)[:5]))}"),),
-        cure=advice("take config.json from the model that this one was made from"),
+        evidence=tuple(evidence),
+        cure=advice(cure),
     )
 
 

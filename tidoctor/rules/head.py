@@ -22,6 +22,7 @@ from tidoctor.rules.rule import (
     safe,
 )
 from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View
+from tidoctor.rules.wording import gap_rows
 
 _HEADED_TASKS = (
     "sequence-classification", "token-classification", "question-answering",
@@ -633,7 +634,10 @@ def task_head_absent(view: View) -> Iterator[Finding]:
         certainty=PROVEN if whole else LIKELY,
         at=view.at("architectures"),
         tensors=tuple(missing),
-        evidence=(Evidence("names", f"no tensor is called {some(missing, 2)}"),),
+        evidence=(
+            Evidence("names", f"no tensor is called {some(missing, 2)}"),
+            *_sizes(view, missing),
+        ),
         cure=consent(
             f"take {some(missing, 2)} from a model of the same task",
             *({"op": "graft", "tensor": n} for n in missing),
@@ -642,6 +646,17 @@ def task_head_absent(view: View) -> Iterator[Finding]:
         caution="a head that was trained is in the adapter's modules_to_save, or only in the "
         "training run",
     )
+
+
+def _sizes(view: View, names: list[str]) -> tuple[Evidence, ...]:
+    """What is lost, where the shapes of the class are known."""
+    if isinstance(view.fit, str):
+        return ()
+    gaps = [gap for gap in view.fit.missing if gap.name in names]
+    if len(gaps) < len(names):
+        return ()
+    total, rows = gap_rows(view, gaps)
+    return (*rows, Evidence("size", f"{total} bytes are lost", total))
 
 
 @rule("H11", "foreign-head")

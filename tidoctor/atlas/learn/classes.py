@@ -29,11 +29,11 @@ SECONDS = 30.0
 RANDOM = 40
 HELD_OUT = 16
 ROUNDS = 4
-FITTING = 40.0
+FITTING = 20.0
 # Names of all samples together from which a form is fitted; the others are held against it.
 MOST_NAMES = 8_000
 # How many fields may be tied to their default because their effect is not understood.
-MOST_HELD = 8
+MOST_HELD = 6
 
 
 # Two activations that hold parameters, and one more that does not.

@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 # A list of parts with a fixed, small number of members is spelled out.
 SPELLED_OUT = 8
 # Of processor time, for one template: what takes longer is not understood.
-SECONDS = 4.0
+SECONDS = 2.5
 
 
 # Numbers that can be positions: `layers.3.`, `Embedder_7.`; names split into text and numbers.

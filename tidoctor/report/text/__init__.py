@@ -10,6 +10,7 @@ from tidoctor.names import printable
 from tidoctor.report.style import Style
 
 if TYPE_CHECKING:
+    from tidoctor.atlas.identify import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
     from tidoctor.finding import Diagnosis
@@ -30,12 +31,20 @@ class Text:
         self.several = several
 
     def inspection(
-        self, checkpoint: Checkpoint, wanted: Callable[[str], bool], *, every: bool
+        self,
+        checkpoint: Checkpoint,
+        wanted: Callable[[str], bool],
+        *,
+        every: bool,
+        like: Identity | None = None,
     ) -> str:
-        """The tensors whose names are wanted, one row for each with `every`."""
+        """The tensors whose names are wanted, one row for each with `every`.
+
+        `like` is what they look like, where config.json does not tell.
+        """
         from tidoctor.report.text.inspection import inspection
 
-        return ended(inspection(checkpoint, wanted, self.style, every=every))
+        return ended(inspection(checkpoint, wanted, self.style, every=every, like=like))
 
     def expectation(self, answer: Answer, *, every: bool) -> str:
         """The tensors that are expected, one row for each with `every`."""

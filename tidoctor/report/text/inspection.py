@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from tidoctor import rules
+from tidoctor.atlas.identify import HIDDEN, Identity
 from tidoctor.checkpoint import Checkpoint, Tensor
 from tidoctor.names import collapse, natural_key, printable
 from tidoctor.report import units
@@ -17,9 +18,17 @@ Row = tuple[str, list[Tensor]]
 
 
 def inspection(
-    checkpoint: Checkpoint, wanted: Callable[[str], bool], style: Style, *, every: bool
+    checkpoint: Checkpoint,
+    wanted: Callable[[str], bool],
+    style: Style,
+    *,
+    every: bool,
+    like: Identity | None = None,
 ) -> list[str]:
-    """The tensors of a checkpoint whose names are wanted; one row for each with `every`."""
+    """The tensors of a checkpoint whose names are wanted; one row for each with `every`.
+
+    `like` is what they look like, where config.json does not tell.
+    """
     tensors = [t for t in checkpoint.tensors.values() if wanted(t.name)]
     shown = [(t.name, [t]) for t in _ordered(tensors)] if every else rows(tensors)
     dtypes = _dtypes(checkpoint.tensors.values())
@@ -34,7 +43,21 @@ def inspection(
         titles = head if len(dtypes) > 1 else tuple(h for h in head if h != "dtype")
         right = frozenset(i for i, title in enumerate(titles) if title not in ("tensor", "dtype"))
         lines += [*table([titles, *body], right, style), ""]
-    return [*lines, *_defects(checkpoint, style), _summary(checkpoint, tensors, shown, every)]
+    lines += [*_likeness(like), *_defects(checkpoint, style)]
+    return [*lines, _summary(checkpoint, tensors, shown, every)]
+
+
+def _likeness(like: Identity | None) -> list[str]:
+    if like is None:
+        return []
+    lines = [printable(like.told())]
+    if fixed := like.fixed():
+        lines.append(printable(f"the shapes fix {fixed}"))
+    if left_open := like.left_open():
+        lines.append(printable(f"not determined: {left_open}"))
+    if like.closest:
+        lines.append(HIDDEN)
+    return [*lines, ""]
 
 
 def rows(tensors: Iterable[Tensor]) -> list[Row]:

@@ -1,0 +1,54 @@
+"""What kind of model the tensors look like, where config.json does not say or says otherwise.
+
+The search itself is `tidoctor.atlas.identify`; here it is given the tensors under their canonical
+names, and kept from tensors that can tell nothing: packed weights, adapters, half a checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidoctor.atlas import data, families
+from tidoctor.atlas.expression import NotCovered
+from tidoctor.atlas.identify import Identity, has_names, identify
+from tidoctor.names import is_adapter
+from tidoctor.rules.fitting import Fit, quantised
+
+if TYPE_CHECKING:
+    from tidoctor.rules.view import View
+
+
+def likeness(view: View) -> Identity:
+    """The classes that the tensors may belong to; without any where the tensors cannot tell."""
+    if view.incomplete:
+        return Identity((), view.incomplete)
+    if any(is_adapter(name) for name in view.checkpoint.tensors):
+        return Identity((), "an adapter is not merged")
+    matrices = {t.dtype for t in view.tensors.values() if len(t.shape) == 2}
+    if packed := quantised(view.tensors, matrices):
+        return Identity((), packed)
+    return identify({name: tensor.shape for name, tensor in view.tensors.items()})
+
+
+def doubt(view: View) -> str | None:
+    """Why config.json does not tell what the tensors are; None where it does, or may.
+
+    Cheap as long as the class in config.json has names like these.
+    """
+    checkpoint = view.checkpoint
+    if checkpoint.entrance == "adapter" or not view.tensors:
+        return None
+    if checkpoint.config is None:
+        return "there is no config.json"
+    if view.declared_name is None or view.settings.get("auto_map"):
+        return None
+    name = families.modern_name(view.declared_name)
+    try:
+        if name not in data.current().class_names or has_names(name, view.tensors):
+            return None
+    except NotCovered:
+        return None
+    found = view.fit_as(name)  # a loader may know other spellings
+    if isinstance(found, Fit) and (found.exact or not found.alien):
+        return None
+    return f"{name}, which config.json names, has other tensors"
