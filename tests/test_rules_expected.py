@@ -169,6 +169,12 @@ def test_biases_that_the_class_does_not_have() -> None:
     assert loud(rules.diagnose(open_checkpoint(Memory(files))))
 
 
+def test_a_head_of_pretraining_beside_the_model_is_no_matter_of_biases() -> None:
+    config = {**BERT, "architectures": ["BertForMaskedLM"]}
+    more = {"cls.seq_relationship.weight": [2, 16], "cls.seq_relationship.bias": [2]}
+    assert loud(examine({**saved(config), **more}, config)) == []
+
+
 # --- which class -----------------------------------------------------------------------------
 
 

@@ -27,11 +27,10 @@ TASKS = (
     "speech-seq2seq", "image-classification",
 )  # fmt: skip
 SLICES = 12
-CLASSES = 420  # chosen; some are too large or have no config that builds
-FEWEST_SAVED = 300
+CLASSES = 480  # chosen; some are too large or have no config that builds
+FEWEST_SAVED = 300 // SLICES  # of each slice
 LOSSES = ("C04", "C06", "C07", "C09", "H02", "H10")  # rules that speak of lost tensors
 MOST_OTHERS = 2  # classes that each model is saved as again
-_saved: dict[int, int] = {}
 
 
 class Saved(NamedTuple):
@@ -154,10 +153,5 @@ def test_what_is_saved_is_silent_and_what_is_lost_is_named(slice_: int, tmp_path
             again = tmp_path / f"{name}-{other}"
             if saved_as(other, model, again) and (said := complaint(model, other, again)):
                 wrong.append(said)
-    _saved[slice_] = count
     assert wrong == []
-
-
-def test_enough_models_were_saved() -> None:
-    assert set(_saved) == set(range(SLICES)), "run the whole module"
-    assert sum(_saved.values()) >= FEWEST_SAVED
+    assert count >= FEWEST_SAVED

@@ -418,7 +418,7 @@ def account(
         corrections=found,
         share=sliced(misfits) if misfits and not found else None,
         biases=tuple(left) if whole else (),
-        surplus=tuple(sorted(n for n in over if n.endswith(".bias") and _matrix(n) in own.files)),
+        surplus=tuple(sorted(n for n in over if _is_surplus(n, own))),
         gaps=() if whole else tuple(left),
     )
 
@@ -435,5 +435,8 @@ def _kind(name: str) -> str:
     return "{}".join(template(name)[0])
 
 
-def _matrix(bias: str) -> str:
-    return f"{bias.removesuffix('bias')}weight"
+def _is_surplus(name: str, own: Fit) -> bool:
+    """Whether a left over tensor is the bias of a weight that the class has."""
+    stem = name.removesuffix(".bias")
+    weight = f"{stem}.weight"
+    return stem != name and weight in own.files and weight not in own.unexpected
