@@ -151,6 +151,14 @@ class Memory:
         return data
 
 
+def promised(config: Mapping[str, Any], class_name: str | None = None) -> dict[str, list[int]]:
+    """Names and shapes of a fresh save of the class under a config, as the atlas knows them."""
+    from tidoctor.atlas.expectation import expectation
+
+    said = expectation(config, class_name or config["architectures"][0])
+    return {name: list(shape) for name, shape in said.disk.items()}
+
+
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",

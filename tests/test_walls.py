@@ -44,7 +44,9 @@ HOMES = {
     "transformers": ("atlas.learner", "atlas.learn", "atlas.installed"),
 }
 # Rooms of one package whose modules do not know each other's siblings beyond these.
-RULE_HELPERS = {"causes", "fitting", "fusions", "rule", "tie", "view", "wording"}
+RULE_HELPERS = {
+    "alternatives", "causes", "fitting", "fusions", "likeness", "rule", "tie", "view", "wording",
+}  # fmt: skip
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -14,6 +14,8 @@ _DANGEROUS = re.compile(
 
 _MOST_INTEGERS = 8  # in one name; real ones have up to five, and the cost of patterns grows with it
 
+_BRIEF = 80  # characters of a value that is told
+
 
 def printable(text: str) -> str:
     """The text with everything escaped that could move, hide or reorder characters.
@@ -22,6 +24,15 @@ def printable(text: str) -> str:
     become `\\xNN`, `\\uNNNN` or `\\UNNNNNNNN`; all else stays.
     """
     return _DANGEROUS.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def brief(text: object) -> str:
+    """A value out of somebody's config, safe to print and not too long.
+
+    Not for names of tensors, which are never cut.
+    """
+    shown = printable(str(text)[:_BRIEF])
+    return shown if len(str(text)) <= _BRIEF else f"{shown}…"
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:

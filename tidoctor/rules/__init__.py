@@ -13,14 +13,28 @@ from dataclasses import replace
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
-from tidoctor.rules import classes, config, data, expected, files, head, layouts, names, shards
+from tidoctor.loaders import asked
+from tidoctor.rules import (
+    classes,
+    config,
+    data,
+    expected,
+    files,
+    head,
+    layouts,
+    loading,
+    names,
+    shards,
+)
+from tidoctor.rules.causes import Explained
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
 from tidoctor.rules.symptoms import Symptom, symptoms
 from tidoctor.rules.view import View
 
 __all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
 
-# In the order of evaluation: bytes, folder, names, config, head, the rest of the tensors, data.
+# In the order of evaluation: bytes, folder, names, config, head, the rest of the tensors, data,
+# loaders.
 _EVALUATION = (
     *files.RULES,
     *shards.RULES,
@@ -31,15 +45,17 @@ _EVALUATION = (
     *head.RULES,
     *expected.RULES,
     *data.RULES,
+    *loading.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 """Every rule, in the order of its code."""
 
 # Rules whose findings account for tensors that are missing, left over or of another shape.
-_SINGLE_CAUSES = frozenset({
-    "C04", "C05", "C08", "D01", "D02", "H02", "H08", "H09", "H10", "H11", "H12", "N12", "N13",
+_NAMING = frozenset({
+    "C04", "C08", "H02", "H08", "H09", "H10", "H11", "N01", "N12", "N13", "N15",
 })  # fmt: skip
-_EXPLAINING = tuple(r for r in RULES if r.code in _SINGLE_CAUSES)
+_SHAPING = frozenset({"C05", "D01", "D02"})
+_EXPLAINING = tuple(r for r in RULES if r.code in _NAMING | _SHAPING)
 
 _BY_KEY = {key: rule for rule in RULES for key in (rule.code, rule.name)}
 
@@ -72,13 +88,25 @@ def diagnose(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     deep: bool = False,
+    loaders: Sequence[str] = (),
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
-    Raises Usage for unknown codes, classes and tasks. A rule that could not run is listed with the
-    reason, never left out.
+    `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
+    that generates makes a bare base class answer for the class with a head.
+    Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
+    with the reason, never left out.
     """
-    view = View(checkpoint, wanted=wanted, deep=deep, explained=_explained)
+    wishes = asked(loaders)
+    if wanted is None and any(w.consumer.serves == "generation" for w in wishes):
+        wanted = loading.headed_class(View(checkpoint))
+    view = View(
+        checkpoint,
+        wanted=wanted,
+        deep=deep,
+        explained=_explained,
+        judged=lambda view: loading.judge(view, wishes),
+    )
     codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
     findings: list[Finding] = []
     ran: list[str] = []
@@ -107,19 +135,25 @@ def diagnose(
         ran=tuple(sorted(ran)),
         not_applicable=tuple(sorted(idle, key=lambda n: n.code)),
         not_run=tuple(sorted(failed, key=lambda n: n.code)),
+        loaders=view.verdicts,
     )
 
 
-def _explained(view: View) -> frozenset[str]:
+def _explained(view: View) -> Explained:
     """The tensors that rules about single causes speak of, whether or not they are selected."""
     names: set[str] = set()
+    shapes: set[str] = set()
     for rule in _EXPLAINING:
         try:
             for finding in rule.check(view):
                 names.update(finding.tensors)
+                if rule.code in _SHAPING:
+                    shapes.update(finding.tensors)
+                operations = finding.cure.operations if finding.cure else ()
+                names.update(str(o["to"]) for o in operations if o["op"] == "rename")
         except (NotApplicable, CannotRun, Unreadable):
             continue
-    return frozenset(names)
+    return Explained(frozenset(names), frozenset(shapes))
 
 
 def _signed(finding: Finding, rule: Rule, view: View) -> Finding:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Operation
-from tidoctor.names import collapse, printable, some, some_patterns
+from tidoctor.names import brief, collapse, printable, some, some_patterns
 from tidoctor.rules.causes import AROUND_TEXT, Renaming, renamings
-from tidoctor.rules.fitting import Fit
+from tidoctor.rules.fitting import Fit, Gap
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -29,6 +29,7 @@ from tidoctor.rules.view import GENERATING, View
 from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, place, renaming_cure
 
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
+_MOST_PAIRS = 4_000_000  # names compared with names
 _MOST_OWN = 10  # tensors of a head; a masked language model has up to eight
 
 @rule("C04", "base-class-saved")
@@ -51,6 +52,17 @@ def base_class_saved(view: View) -> Iterator[Finding]:
     """
     view.need_config()
     name = view.declared_name
+    if view.unserved:
+        yield found(
+            ERROR,
+            view.unserved,
+            certainty=PROVEN if view.wanted else LIKELY,
+            at=view.at("model_type"),
+            evidence=(_model_type(view),),
+        )
+        return
+    if view.wish and view.wanted is None:
+        raise CannotRun(f"no class is known that would serve this model as {view.wish}")
     if name is None or "architectures" not in view.settings:
         yield from _no_architectures(view)
         return
@@ -61,9 +73,9 @@ def base_class_saved(view: View) -> Iterator[Finding]:
     if modern != name and families.class_facts(modern):
         yield found(
             WARNING,
-            f"architectures names {printable(name)}, today {modern}",
+            f"architectures names {brief(name)}, today {modern}",
             at=view.at("architectures"),
-            evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
+            evidence=(Evidence(str(view.at("architectures")), f"architectures is {brief(name)}"),),
             cure=consent(
                 f"set architectures to {modern}", set_key("architectures", value=[modern])
             ),
@@ -77,6 +89,10 @@ def base_class_saved(view: View) -> Iterator[Finding]:
         yield from _saved_as(view, view.kin)
 
 
+def _model_type(view: View) -> Evidence:
+    return Evidence(str(view.at("model_type")), f"model_type is {brief(view.model_type)}")
+
+
 def _saved_as(view: View, saved: Sequence[str]) -> Iterator[Finding]:
     """Tensors of one class where another one of its family is to be served."""
     fit = view.need_fit()
@@ -88,13 +104,16 @@ def _saved_as(view: View, saved: Sequence[str]) -> Iterator[Finding]:
     gaps = [g for g in fit.missing if g.name not in moved and not view.is_idle(g.name)]
     if not gaps and not moved and not fit.mismatched:
         return
+    elsewhere = _elsewhere(fit, gaps)
     total, rows = gap_rows(view, gaps)
     lost = [gap.name for gap in gaps]
     needed = fit.expected.class_name
     parts = set(view.missing_parts(target)) - {target.head} if target else set()
     head = view.must_generate and view.head_is_lost and view.head_name in lost
     said = f"the tensors are those of {some(saved, 3)}, not of {needed}"
-    if lost:
+    if elsewhere:
+        said += f"; {some_patterns(elsewhere)} stand where it has none"
+    elif lost:
         said += f"; {some_patterns(lost)} {'is' if len(lost) == 1 else 'are'} lost"
     yield found(
         ERROR,
@@ -102,7 +121,9 @@ def _saved_as(view: View, saved: Sequence[str]) -> Iterator[Finding]:
         at=view.at("architectures"),
         tensors=(*(view.tensors[o].name for r in ways for o, _ in r.pairs), *lost),
         evidence=(
-            Evidence(str(view.at("architectures")), f"architectures is {view.declared_name}"),
+            Evidence(
+                str(view.at("architectures")), f"architectures is {brief(view.declared_name)}"
+            ),
             *rows,
             *(misfit_row(m) for m in fit.mismatched[:MOST_ROWS]),
             *((Evidence("size", f"{total} bytes are lost", total),) if lost else ()),
@@ -111,12 +132,22 @@ def _saved_as(view: View, saved: Sequence[str]) -> Iterator[Finding]:
             *(("H02",) if head else ()),
             *(("H10",) if parts and parts <= set(lost) else ()),
         ),
-        cure=_other_class_cure(view, saved, ways, lost, total),
+        cure=None if elsewhere else _other_class_cure(view, saved, ways, lost, total),
         caution="if they were trained, only the training run still has them" if lost else "",
         not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong"
         if head
         else "",
     )
+
+
+def _elsewhere(fit: Fit, gaps: Sequence[Gap]) -> list[str]:
+    """Left over tensors that bear the names of missing ones behind something else."""
+    tails = {f".{gap.name}": gap.shape for gap in gaps}
+    return [
+        name
+        for name in fit.unexpected
+        if any(name.endswith(tail) and fit.files[name] == shape for tail, shape in tails.items())
+    ] if len(fit.unexpected) * len(tails) < _MOST_PAIRS else []
 
 
 def _other_class_cure(
@@ -168,9 +199,9 @@ def _no_architectures(view: View) -> Iterator[Finding]:
 def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
     yield found(
         ERROR,
-        f"architectures names {printable(name)}, a wrapper and not a model class",
+        f"architectures names {brief(name)}, a wrapper and not a model class",
         at=view.at("architectures"),
-        evidence=(Evidence(str(view.at("architectures")), f"architectures is {name}"),),
+        evidence=(Evidence(str(view.at("architectures")), f"architectures is {brief(name)}"),),
         cure=consent(
             f"set architectures to {view.generator.name}",
             set_key("architectures", value=[view.generator.name]),
@@ -243,7 +274,7 @@ def _bare_class(view: View, name: str) -> Iterator[Finding]:
     )
     yield found(
         severity,
-        f"saved from {printable(name)}, the class without a head"
+        f"saved from {brief(name)}, the class without a head"
         + (f"; {some(lost, 2)} {'is' if len(lost) == 1 else 'are'} lost" if lost else ""),
         certainty=PROVEN if view.declared else LIKELY,
         at=view.at("architectures"),
@@ -267,7 +298,7 @@ def _bare_evidence(
     view: View, name: str, generator: str, prefix: str, bare: list[str], lost: bool
 ) -> tuple[Evidence, ...]:
     rows = [
-        Evidence(str(view.at("architectures")), f'architectures is ["{printable(name)}"]'),
+        Evidence(str(view.at("architectures")), f'architectures is ["{brief(name)}"]'),
         *view.tie.evidence,
     ]
     total = len(view.tensors)
@@ -313,28 +344,39 @@ def names_of_another_family(view: View) -> Iterator[Finding]:
     """
     view.need_config()
     view.need_whole()
-    if isinstance(view.fit, str) or (view.account.unknown and not view.account.elsewhere):
+    if isinstance(view.fit, str) or view.account.unknown:
         yield from _no_name_of_the_class(view)
         return
-    elsewhere = view.account.elsewhere
-    if not elsewhere:
-        return
     own = view.fit.expected
-    fitting = [name for name, _ in elsewhere]
+    if view.account.alien:
+        yield found(
+            ERROR,
+            f"{view.fit.without} of {view.fit.needed} tensors of {own.class_name} are not stored "
+            f"under the names it has; {len(view.fit.unexpected)} stand under others",
+            at=view.at("architectures"),
+            evidence=_difference(view, view.fit),
+            not_="training on: what the class does not find starts from random numbers",
+        )
+        return
+    elsewhere = view.account.elsewhere
+    if elsewhere is None:
+        return
+    fitting = [name for name, _ in elsewhere.classes]
     operations = [set_key("architectures", value=[fitting[0]])]
-    if (model_type := elsewhere[0][1]) != view.model_type:
+    if (model_type := elsewhere.classes[0][1]) != view.model_type:
         operations.append(set_key("model_type", value=model_type))
+    only = len(fitting) == 1 and elsewhere.complete
     yield found(
         ERROR,
         f"the tensors are not those of {own.class_name}; they are exactly those of "
         f"{some(fitting, 3)}",
-        certainty=PROVEN if len(fitting) == 1 else LIKELY,
+        certainty=PROVEN if only else LIKELY,
         at=view.at("model_type"),
         evidence=_difference(view, view.fit),
         cure=consent(
             f"set model_type to {model_type} and architectures to {fitting[0]}", *operations
         )
-        if len(fitting) == 1
+        if only
         else None,
         not_="training on: what the class does not know would be left out",
     )
@@ -393,7 +435,8 @@ def part_of_another_class(view: View) -> Iterator[Finding]:
     (`language_model`, `thinker`); or class and model_type of two kinds, of which the other one fits
     exactly.
 
-    Fine: multimodal names under a multimodal class, in the spelling of any release.
+    Fine: multimodal names under a multimodal class, in the spelling of any release. Single tensors
+    that the class has no place for (a head of pretraining) are a note.
 
     Cure: name the class that fits, or rename the tensors of the part. Parts that are gone have to
     come from the source.
@@ -406,8 +449,10 @@ def part_of_another_class(view: View) -> Iterator[Finding]:
     account = view.account
     around = [r for r in account.renamed if r.around_text]
     if not around:
-        if account.unknown:
+        if account.unknown or account.alien:
             yield from _text_alone(view, view.fit)
+        elif account.rest:
+            yield _left_over(view, account.rest)
         return
     pairs = [pair for r in around for pair in r.pairs]
     inner = all(len(r.old) > len(r.new) for r in around)
@@ -435,6 +480,19 @@ def part_of_another_class(view: View) -> Iterator[Finding]:
     )
 
 
+def _left_over(view: View, names: Sequence[str]) -> Finding:
+    here = [view.tensors[n].name for n in names]
+    many = "tensor is" if len(here) == 1 else "tensors are"
+    return found(
+        NOTE,
+        f"{len(here)} {many} stored that {view.need_fit().expected.class_name} has no place for",
+        at=place(view, names[0]),
+        tensors=tuple(here),
+        evidence=(Evidence("names", some_patterns(here), len(here)),),
+        caution="transformers passes over them; strict loaders refuse what they do not know",
+    )
+
+
 def _declared_as_a_part(view: View) -> Iterator[Finding]:
     """`architectures` names another kind of class than model_type, which fits exactly."""
     facts = view.declared
@@ -458,7 +516,7 @@ def _declared_as_a_part(view: View) -> Iterator[Finding]:
         f"architectures names {facts.name}; config and tensors are those of {other}",
         at=view.at("architectures"),
         evidence=(
-            Evidence(str(view.at("model_type")), f"model_type is {view.model_type}"),
+            _model_type(view),
             Evidence("names", f"all {len(view.tensors)} tensors are those of {other}"),
         ),
         cure=consent(

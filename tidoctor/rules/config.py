@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator
 
 from tidoctor.atlas import families
+from tidoctor.atlas.identify import HIDDEN
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location
-from tidoctor.names import collapse, printable
+from tidoctor.names import brief, collapse, printable
+from tidoctor.rules.causes import sliced
+from tidoctor.rules.likeness import likeness
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -26,6 +29,7 @@ from tidoctor.rules.rule import (
 from tidoctor.rules.view import FLOATS, MORE_ROWS, View, is_foreign_config
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_DRAFT_PARTS = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 _LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
@@ -66,7 +70,7 @@ def config_absent(view: View) -> Iterator[Finding]:
     if proposal := like.proposal():
         fact = "what it would have to say, with the fields marked that are not determined"
         evidence.append(Evidence("config.json", fact, proposal))
-        cure += "; what the tensors fix of it is told above, the rest cannot be made up"
+        cure += f"; {HIDDEN}"
     yield found(
         ERROR,
         "there is no config.json",
@@ -149,11 +153,13 @@ def model_type(view: View) -> Iterator[Finding]:
         own = "auto_map" in settings
         yield found(
             NOTE,
-            f"model_type {printable(view.model_type)} is not one of transformers "
+            f"model_type {brief(view.model_type)} is not one of transformers "
             f"{families.transformers_version()}" + ("; it brings its own code" if own else ""),
             certainty=LIKELY,
             at=view.at("model_type"),
-            evidence=(Evidence(str(view.at("model_type")), f"model_type is {view.model_type}"),),
+            evidence=(
+                Evidence(str(view.at("model_type")), f"model_type is {brief(view.model_type)}"),
+            ),
         )
 
 
@@ -184,6 +190,8 @@ def vocab_size(view: View) -> Iterator[Finding]:
         raise CannotRun("vocab_size is not written; the default of the class decides")
     if tensor.dtype not in FLOATS or len(tensor.shape) != 2 or tensor.shape[0] == value:
         return
+    if not isinstance(view.fit, str) and sliced(view.fit.mismatched):
+        return  # cut up like others, among them those that do not count tokens (D05)
     rows = tensor.shape[0]
     head = view.tensors[view.head] if view.head else None
     agree = head is None or head.shape[:1] == (rows,)
@@ -231,8 +239,12 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     )
     key = next((k for k in _DRAFT_COUNTS if view.setting(k)[0] is not None), None)
     declared, path = view.setting(key) if key else (None, ())
-    stored = [n for n in view.tensors if ("mtp" in n and _MTP.fullmatch(n)) or _beyond(n, layers)]
     count = declared if isinstance(declared, int) else 0
+    beyond = [n for n in view.tensors if _beyond(n, layers)]
+    if not count and not any(mark in n for n in beyond for mark in _DRAFT_PARTS):
+        beyond = []  # layers like all others: the count is wrong (C06)
+    stored = [*beyond, *(n for n in view.tensors if "mtp" in n and _MTP.fullmatch(n))]
+    stored = list(dict.fromkeys(stored))
     if not stored and not count:
         raise NotApplicable("there are no such layers, and none are declared")
     if stored and count:
@@ -266,7 +278,7 @@ def mtp_layers(view: View) -> Iterator[Finding]:
 
 def _beyond(name: str, layers: object) -> bool:
     layer = _LAYER.match(name)
-    return layer is not None and isinstance(layers, int) and int(layer[1]) >= layers
+    return layer is not None and type(layers) is int and int(layer[1]) >= layers
 
 
 @rule("C11", "config-not-strict")

@@ -13,7 +13,8 @@ from tidoctor.checkpoint import CONFIG
 from tidoctor.errors import Unreadable
 from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable, ranges, some_patterns, template
-from tidoctor.rules.fitting import Fit, Gap
+from tidoctor.rules.alternatives import Surplus
+from tidoctor.rules.fitting import Fit, Gap, Misfit
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -41,6 +42,7 @@ from tidoctor.rules.wording import (
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _LAYER_ROOTS = ("layers", "h", "blocks")
 _MOST_LAYERS = 10_000
+_NUMBER = re.compile(r"[0-9]{1,6}")
 _ZEROS = re.compile(rb"\0*")
 _MOST_BYTES = 64_000_000  # of biases read to see whether they are zero
 
@@ -58,11 +60,14 @@ def dimension_contradicts(view: View) -> Iterator[Finding]:
     Fine: a vocabulary larger than the tokenizer's is padding, and vocab_size counts it (C05). Heads
     times head_dim need not be hidden_size.
 
+    Whole layers beyond the number that the config states are told here, too.
+
     Cure: set that key, where there is exactly one. Otherwise export again.
     """
     account = view.account
     if account.unknown:
         raise CannotRun(account.unknown)
+    yield from _surplus_layers(view, account.layers)
     if not account.misfits or account.share:
         return
     misfits = account.misfits
@@ -90,9 +95,44 @@ def dimension_contradicts(view: View) -> Iterator[Finding]:
         at=at,
         tensors=tuple(view.tensors[m.name].name for m in misfits),
         evidence=tuple(rows),
+        includes=("H12",) if _rows_differ(view, misfits) else (),
         cure=cure,
         not_="ignore_mismatched_sizes=True: these tensors become random",
     )
+
+
+def _rows_differ(view: View, misfits: Sequence[Misfit]) -> bool:
+    """Whether one of them is a head that has not as many rows as the embedding."""
+    if view.head is None or view.embedding is None or view.head not in {m.name for m in misfits}:
+        return False
+    head, embedding = view.tensors[view.head].shape, view.tensors[view.embedding].shape
+    return len(head) == len(embedding) == 2 and head[0] != embedding[0]
+
+
+def _surplus_layers(view: View, layers: Sequence[Surplus]) -> Iterator[Finding]:
+    for each in layers:
+        names = [view.tensors[n].name for n in each.names]
+        root = printable(each.root.removesuffix("."))
+        one = each.cure
+        key = ".".join(map(printable, one.path)) if one else ""
+        yield found(
+            WARNING,
+            f"layers {ranges(each.numbers)} of {root} are stored and have no place in "
+            f"{view.need_fit().expected.class_name}" + (f": {key} is {one.old}" if one else ""),
+            at=view.at(*one.path) if one else view.at(),
+            tensors=tuple(names),
+            evidence=(
+                Evidence("names", some_patterns(names), len(names)),
+                *((Evidence(str(view.at(*one.path)), f"{key} is {one.old}"),) if one else ()),
+            ),
+            cure=consent(
+                f"set {key} to {one.new}, if they belong to the model",
+                set_key(*one.path, value=one.new),
+            )
+            if one
+            else None,
+            caution="transformers passes over them, and the model computes without",
+        )
 
 
 @rule("D05", "per-rank-slice")
@@ -152,6 +192,8 @@ def layers_absent(view: View) -> Iterator[Finding]:
     if isinstance(fit, str) or view.account.unknown:
         yield from _layers_by_number(view)
         return
+    if view.account.alien:
+        raise CannotRun("most tensors stand under names that are not those of the class")
     gaps = view.account.gaps
     idle = [gap for gap in gaps if view.is_idle(gap.name)]
     if idle:
@@ -235,7 +277,7 @@ def _layers(fit: Fit, root: str) -> set[int]:
 
 def _declared_layers(view: View) -> tuple[int | None, tuple[str, ...]]:
     # Where two keys count (blocks and the sub-layers in them), the smaller one is of blocks.
-    counts = [view.setting(k) for k in LAYER_COUNTS if isinstance(view.setting(k)[0], int)]
+    counts = [view.setting(k) for k in LAYER_COUNTS if type(view.setting(k)[0]) is int]
     count, path = min(counts, key=lambda c: int(str(c[0])), default=(None, ()))
     return (count, path) if isinstance(count, int) else (None, ())
 
@@ -261,7 +303,7 @@ def _layers_by_number(view: View) -> Iterator[Finding]:
         int(number)
         for n in view.tensors
         for root in roots
-        if n.startswith(root) and (number := n[len(root) :].partition(".")[0]).isdecimal()
+        if n.startswith(root) and _NUMBER.fullmatch(number := n[len(root) :].partition(".")[0])
     }
     if count is None or not 0 < count <= _MOST_LAYERS or not present:
         raise NotApplicable("the layers are not numbered beside the embedding")

@@ -268,6 +268,8 @@ def _read_aside(settings: Mapping[str, object], model_type: str, depth: int = 4)
         width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
         if key == "head_dim" and value == _divided(width, heads):
             continue
+        if key == "embedding_size" and value == width:
+            continue
         if value not in (None, False, -1):
             return key
     for name, part in facts.get("parts", {}).items():

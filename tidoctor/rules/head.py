@@ -534,7 +534,7 @@ def _embedding_lost(view: View, wanted: str) -> Finding:
         ERROR,
         f"{wanted} is lost: it is not stored, nor is a head that it could be tied to",
         at=view.at("vocab_size") if rows is not None else view.at(),
-        tensors=(wanted,),
+        tensors=(wanted, *((view.head_name,) if view.tie.meant is False else ())),
         evidence=(Evidence("names", f"no tensor is called {wanted}"),),
         cure=consent(
             f"take {wanted} from the model it was tuned from",
@@ -623,6 +623,9 @@ def task_head_absent(view: View) -> Iterator[Finding]:
     if facts.task not in GENERATING and view.settings.get("id2label") == {}:
         raise NotApplicable("there are no labels, hence no head")
     missing = [n for n in view.missing_parts(facts) if n != facts.head]
+    # What stands behind a prefix that does not belong there is not lost (N01, N07).
+    ends = tuple(f".{name}" for name in missing)
+    missing = [n for n in missing if not any(t.endswith(f".{n}") for t in view.ending(ends))]
     if not missing:
         return
     own = [n for n in facts.own if n.endswith((".weight", ".bias"))]
@@ -711,6 +714,9 @@ def head_rows_differ(view: View) -> Iterator[Finding]:
         return
     if head.shape[0] == embedding.shape[0]:
         return
+    wrong = () if isinstance(view.fit, str) else view.fit.mismatched
+    if not _draft(view) and view.head in {m.name for m in wrong}:
+        return  # the one that does not fit is told with its shape (C06)
     right = view.model_type in MORE_ROWS or _draft(view)
     severity: Severity = NOTE if right else WARNING
     yield found(

@@ -101,7 +101,8 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     _not_adapter(view)
     names = [n for n, bare in view.unwrapped.items() if bare != n]
     if view.wrappers:
-        who = ", ".join(f"`{p}` ({WRAPPER_PREFIXES[p]})" for p in view.wrappers)
+        kinds = dict.fromkeys(view.wrappers)
+        who = ", ".join(f"`{p}` ({WRAPPER_PREFIXES[p]})" for p in kinds)
         operations = _renames(view, names, lambda n: view.unwrapped[n])
         yield found(
             ERROR,
@@ -115,8 +116,8 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     facts = view.declared
     if facts is None or not facts.embedding or facts.embedding in view.tensors:
         return
-    if view.model_type not in facts.model_types or facts.task not in GENERATING:
-        return  # another class may wrap this one (ShieldGemma around Gemma 3)
+    if view.model_type not in facts.model_types or not facts.own:
+        return  # another class may wrap this one (ShieldGemma around Gemma 3), or a base its body
     tail = "." + facts.embedding
     inner = next((n for n in view.checkpoint.tensors if n.endswith(tail)), None)
     extra = inner.removesuffix(facts.embedding) if inner else ""
@@ -124,7 +125,8 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     if not extra or not all(n.startswith(extra) for n in view.checkpoint.tensors):
         return
     own = _OWN_PARTS.intersection(extra.split("."))
-    if own and f"{extra}{facts.head}" not in view.checkpoint.tensors:
+    heads = [facts.head] if facts.task in GENERATING else facts.own
+    if own and not any(f"{extra}{head}" in view.checkpoint.tensors for head in heads):
         return
     operations = _renames(view, view.checkpoint.tensors, lambda n: n.removeprefix(extra))
     yield found(

@@ -62,6 +62,8 @@ def resolve_tie(
         value = root if root is not None else nested
         return Tie(value, value, writer, written, evidence)
     if facts.nested:
+        if text_level is None:
+            nested = root  # a flat config: its values are handed to the text part as well
         v4 = nested if nested is not None else facts.tie_default_v4
         v5 = _nested_v5(root, nested, facts)
     else:

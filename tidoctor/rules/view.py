@@ -16,19 +16,22 @@ from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.families import ClassFacts
 from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
-from tidoctor.finding import Location, Operation
+from tidoctor.finding import Location, Operation, Verdict
 from tidoctor.header import span_bytes
 from tidoctor.names import (
     any_altered,
+    brief,
     is_adapter,
     modern,
     peel,
     printable,
     roots,
+    some,
     without_adapter,
     without_infixes,
 )
-from tidoctor.rules.causes import Account, account, others
+from tidoctor.rules.alternatives import Others, others
+from tidoctor.rules.causes import Account, Explained, account
 from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
@@ -97,7 +100,8 @@ class View:
 
     `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None
     leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
-    `explained` tells of which tensors, by their names in the files, other rules have spoken.
+    `explained` tells of which tensors, by their names in the files, other rules have spoken;
+    `judged` what the loaders that were asked about make of it.
     """
 
     def __init__(
@@ -106,11 +110,14 @@ class View:
         *,
         wanted: str | None = None,
         deep: bool = False,
-        explained: Callable[[View], frozenset[str]] = lambda view: frozenset(),
+        explained: Callable[[View], Explained] = lambda view: Explained(),
+        judged: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
     ) -> None:
         self.checkpoint = checkpoint
         self.deep = deep
         self._explained = explained
+        self._judged = judged
+        self.wish = wanted
         self.wanted = self._wanted(wanted)
         self._asked = f" --as {wanted}" if wanted else ""
 
@@ -197,6 +204,24 @@ class View:
         """What is known of the class that config.json names."""
         name = self.declared_name
         return families.class_facts(families.modern_name(name)) if name else None
+
+    @cached_property
+    def unserved(self) -> str | None:
+        """Why the wish cannot be served by any class, None where it can or nothing was wished."""
+        if self.wanted is None:
+            if self.wish is None or self.model_type is None:
+                return None
+            if not families.classes_of(self.model_type):
+                return None
+            return f"transformers has no class of {brief(self.model_type)} for {self.wish}"
+        inner = self.text_settings.get("model_type")
+        types = self.wanted.model_types
+        if self.model_type is None or not types or {self.model_type, inner} & {*types}:
+            return None
+        if not families.known_model_type(self.model_type):
+            return None
+        own = brief(self.model_type)
+        return f"{self.wanted.name} is a class of {some(types, 3)}, and this model is {own}"
 
     def _wanted(self, text: str | None) -> ClassFacts | None:
         if text is None:
@@ -336,12 +361,19 @@ class View:
             return "config.json names no class"
         return self.fit_as(families.modern_name(self.declared_name))
 
-    def fit_as(self, class_name: str) -> Fit | str:
-        """How the tensors fit a class under the config, or why that cannot be known."""
+    def fit_as(self, class_name: str, *, raw: bool = False) -> Fit | str:
+        """How the tensors fit a class under the config, or why that cannot be known.
+
+        `raw` takes their names as they stand in the files, wrappers and all.
+        """
         if self._unfit:
             return self._unfit
+        tensors = self.checkpoint.tensors if raw else self.tensors
+        own = self.target is not None and class_name == self.target.name
+        if own and "fit" in self.__dict__ and tensors.keys() == self.tensors.keys():
+            return self.fit
         try:
-            shapes = {name: tensor.shape for name, tensor in self.tensors.items()}
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
             return fit(self._settings_for(class_name), class_name, shapes)
         except NotCovered as e:
             return e.reason
@@ -362,16 +394,16 @@ class View:
         return not heads and ".pooler." in f".{name}"
 
     @cached_property
-    def elsewhere(self) -> tuple[tuple[str, str], ...]:
-        """(class, model type) of the classes that the tensors fit exactly instead.
+    def elsewhere(self) -> Others:
+        """The classes that the tensors fit exactly instead.
 
         None are looked for where another class is wanted than the declared one, or where the
         tensors are not known to be other ones.
         """
         found = self.fit
         if isinstance(found, str) or self.saved_as is not None or not found.unexpected:
-            return ()
-        return tuple(others(self.settings, found))
+            return Others()
+        return others(self.settings, found)
 
     @cached_property
     def kin(self) -> tuple[str, ...]:
@@ -380,7 +412,7 @@ class View:
         if isinstance(found, str) or not (found.missing or found.mismatched):
             return ()
         own = found.expected.model_type
-        return tuple(name for name, model_type in self.elsewhere if model_type == own)
+        return tuple(name for name, kind in self.elsewhere.classes if kind == own)
 
     @cached_property
     def saved_as(self) -> ClassFacts | None:
@@ -412,6 +444,11 @@ class View:
         matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}
         return quantised(self.tensors, matrices) or ""
 
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the loaders that were asked about make of the checkpoint, in their order."""
+        return self._judged(self)
+
     def need_fit(self) -> Fit:
         """The same; raises CannotRun where it cannot be known."""
         if isinstance(self.fit, str):
@@ -425,11 +462,17 @@ class View:
         if found.exact:
             return Account()
         actual = {tensor.name: name for name, tensor in self.tensors.items()}
-        explained = {actual.get(n, n) for n in self._explained(self)}
-        if self.must_generate and self.generator:  # a head is the business of the rules about it
-            explained.update((self.head_name, str(self.generator.head)))
+        told = self._explained(self)
+        explained = {actual.get(n, n) for n in told.names}
+        shapes = frozenset(actual.get(n, n) for n in told.shapes)
+        if self.must_generate and self.generator:  # a lost head is told by the rules about it
+            heads = {self.head_name, str(self.generator.head)}
+            explained |= heads
+            if "draft_vocab_size" in self.settings:
+                shapes |= heads
         strange = self._strange(found)
-        return account(self.settings, strange, frozenset(explained), lambda: self.elsewhere)
+        said = Explained(frozenset(explained), shapes)
+        return account(self.settings, strange, said, lambda: self.elsewhere)
 
     def size_of(self, shape: tuple[int, ...]) -> tuple[str, int]:
         """(dtype, bytes) that a tensor of this shape takes in the dtype of most of the weights."""
@@ -508,6 +551,10 @@ class View:
             if kind == "bias" or all(n.endswith(".bias") for n in parts):
                 lost.append(name)
         return lost
+
+    def ending(self, tails: tuple[str, ...]) -> list[str]:
+        """The names that end in one of these."""
+        return [n for n in self.tensors if n.endswith(tails)] if tails else []
 
     @property
     def body_is_there(self) -> bool:

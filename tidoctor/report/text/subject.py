@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidoctor.checkpoint import CONFIG, Checkpoint
-from tidoctor.names import printable
+from tidoctor.names import brief, printable
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import INDENT
@@ -16,11 +16,11 @@ def classes(checkpoint: Checkpoint) -> str:
     found = checkpoint.settings.get("architectures")
     named = [c for c in found if isinstance(c, str)] if isinstance(found, list) else []
     if named:
-        return printable(", ".join(named[:3]))
+        return ", ".join(map(brief, named[:3]))
     if not checkpoint.settings:
         return f"{CONFIG} says nothing"
     kind = checkpoint.settings.get("model_type")
-    return printable(kind) if isinstance(kind, str) and kind else "no class in config.json"
+    return brief(kind) if isinstance(kind, str) and kind else "no class in config.json"
 
 
 def extent(checkpoint: Checkpoint) -> str:
