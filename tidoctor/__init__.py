@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tidoctor.rules import Rule
 
 __all__ = [
-    "__version__", "diagnose", "expect", "explain", "identify", "open", "repair", "second_opinion", "tie",
-    "untie",
+    "__version__", "diagnose", "expect", "explain", "identify", "open", "repair", "second_opinion",
+    "tie", "untie",
 ]  # fmt: skip
 
 
@@ -48,18 +48,22 @@ def diagnose(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     deep: bool = False,
+    loaders: Sequence[str] = (),
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `wanted` is the class, or a task such as `causal-lm`, that it must serve; `select` and `ignore`
-    are codes, names or families of rules; `deep` reads all values.
-    Raises Unreadable, or Usage for an unknown code or class.
+    are codes, names or families of rules; `deep` reads all values; `loaders` are those whose
+    verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`.
+    Raises Unreadable, or Usage for an unknown code, class or loader.
     """
     from tidoctor import rules
     from tidoctor.checkpoint import Checkpoint
 
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
-    return rules.diagnose(checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep)
+    return rules.diagnose(
+        checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders
+    )
 
 
 def second_opinion(

@@ -288,7 +288,11 @@ def clauses(
     Raises Unlike where none can, NotCovered when it takes too many steps.
     """
     rows = list(_unfolded(source, classes, class_, form, fields, types))
-    return list(_Laying(rows, seen, run).clauses())
+    found: dict[Clause, None] = {}
+    for clause in _Laying(rows, seen, run).clauses():
+        run.spend(3)
+        found[clause] = None
+    return list(found)
 
 
 class _Laying:
@@ -327,7 +331,7 @@ class _Laying:
             for numbers, shapes in group.shapes(everywhere).items():
                 if all(numbers[place] == number for place, number in row.fixed):
                     found.setdefault(tuple([numbers[p] for p in places]), set()).update(shapes)
-        self.run.spend(1 + len(found))
+        self.run.spend(1 + len(found) // 20)
         if row.slots and self.shared[row.key] > 1:
             # Other rows may be meant by the same names: those that the indices decide.
             found = {n: s for n, s in found.items() if self._may(row, n)}
@@ -337,9 +341,9 @@ class _Laying:
         """Whether conditions that read nothing but indices let this instance be."""
         for guard in row.guards:
             indices = _indices(guard.expression, row, numbers)
-            if guard.expression.names == {variable for variable, _ in indices}:
-                if not guard.expression.value(Run(dict(indices), 1000)):
-                    return False
+            decided = guard.expression.names == {variable for variable, _ in indices}
+            if decided and not guard.expression.value(Run(dict(indices), 1000)):
+                return False
         return True
 
     def _count(self, row: _Row, found: Mapping[Numbers, object]) -> None:
@@ -362,6 +366,9 @@ class _Laying:
 
     def _sizes(self, row: _Row, found: Mapping[Numbers, set[Shape]]) -> Iterator[Clause]:
         told: set[tuple[int, Numbers, int]] = set()
+        names = frozenset[str]().union(*(size.expression.names for size in row.shape))
+        if found and not any(slot.variable in names for slot in row.slots):
+            found = {next(iter(found)): set().union(*found.values())}
         for numbers, shapes in found.items():
             for shape in shapes:
                 if len(shape) != len(row.shape):
@@ -385,6 +392,8 @@ class _Laying:
                 self._none(slot) for slot in row.slots
             ):
                 yield self._tied(row)
+            elif found and len(found) < self._total(row) and not row.optional and not row.ties:
+                raise Unlike(f"some of {row.template} are not there")
             return
         read = [
             n
@@ -437,6 +446,12 @@ class _Laying:
 
     def _none(self, slot: _Slot) -> bool:
         return not self.counts.get(slot.container)
+
+    def _total(self, row: _Row) -> int:
+        """How many instances a row without conditions has, by the children that show."""
+        if not row.slots:
+            return 1
+        return sum(self.counts.get(row.slots[-1].container, {}).values())
 
     def _combinations(self, row: _Row, depth: int) -> Iterator[Numbers]:
         """The numbers that the first slots of a row can have."""

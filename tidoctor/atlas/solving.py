@@ -11,16 +11,14 @@ Every step is accounted for in a `Run` that the caller gives, so that no input t
 
 from __future__ import annotations
 
-import ast
 import copy
-import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tidoctor.atlas import data
 from tidoctor.atlas.expression import Expression, NotCovered, Run, parse
+from tidoctor.atlas.terms import Term, term
 
 Atom = tuple[str, int | str | None]
 """A field by its dotted path with None, its n-th item with n, its length with "len"."""
@@ -125,93 +123,6 @@ class Fields:
         return default.value if default.kind == "constant" else UNKNOWN
 
 
-# --- expressions as trees ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Term:
-    """A node of an expression.
-
-    Attributes:
-        kind: constant, name, item, length, and, or, not, if, whole (evaluated at once) or the
-            name of an operator or function.
-        parts: the operands.
-        name: of the field, for name, item and length.
-        value: of a constant.
-        alone: the operation on operands `a0`, `a1`, ...
-        names: the fields and indices that it reads.
-    """
-
-    kind: str
-    parts: tuple[Term, ...] = ()
-    name: str = ""
-    value: object = None
-    alone: Expression | None = None
-    names: frozenset[str] = frozenset()
-
-
-@functools.cache
-def term(text: str) -> Term:
-    """The tree of an expression, each text once."""
-    return _term(ast.parse(text.strip(), mode="eval").body)
-
-
-def _term(node: ast.expr) -> Term:
-    match node:
-        case ast.Constant(value=value):
-            return Term("constant", value=value)
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return Term("constant", value=-value)
-        case ast.Name() | ast.Attribute():
-            name = ast.unparse(node)
-            return Term("name", name=name, names=frozenset((name,)))
-        case ast.Subscript(value=ast.Name() | ast.Attribute() as whole, slice=key) if not (
-            isinstance(key, ast.Slice)
-        ):
-            return _over("item", (_term(key),), name=ast.unparse(whole))
-        case ast.Call(func=ast.Name(id="len"), args=[ast.Name() | ast.Attribute() as whole]):
-            return _over("length", (), name=ast.unparse(whole))
-        case ast.BoolOp(op=op, values=values):
-            kind = "and" if isinstance(op, ast.And) else "or"
-            return _over(kind, tuple(map(_term, values)))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _over("not", (_term(operand),))
-        case ast.IfExp(test=test, body=body, orelse=orelse):
-            return _over("if", (_term(test), _term(body), _term(orelse)))
-        case ast.BinOp(left=left, op=op, right=right):
-            return _operation(type(op).__name__, node, (left, right))
-        case ast.Compare(left=left, ops=[op], comparators=[right]):
-            return _operation(type(op).__name__, node, (left, right))
-        case ast.Call(func=ast.Name(id=name), args=args):
-            return _operation(name, node, args)
-    text = ast.unparse(node)
-    return Term("whole", alone=parse(text), names=parse(text).names)
-
-
-def _over(kind: str, parts: tuple[Term, ...], name: str = "", alone: Any = None) -> Term:
-    names = frozenset((name,) if name else ()).union(*(part.names for part in parts))
-    return Term(kind, parts, name, None, alone, names)
-
-
-def _operation(kind: str, node: ast.expr, operands: Sequence[ast.expr]) -> Term:
-    """An operation, and the same on operands that are given by name."""
-    given = [
-        operand if isinstance(operand, ast.Constant) else ast.Name(f"a{n}")
-        for n, operand in enumerate(operands)
-    ]
-    shape: ast.expr
-    match node:
-        case ast.BinOp(op=op):
-            shape = ast.BinOp(given[0], op, given[1])
-        case ast.Compare(ops=ops):
-            shape = ast.Compare(given[0], ops, [given[1]])
-        case ast.Call(func=function):
-            shape = ast.Call(function, list(given), [])
-        case _:
-            raise ValueError(ast.unparse(node))
-    return _over(kind, tuple(map(_term, operands)), alone=parse(ast.unparse(shape)))
-
-
 # --- the solver ----------------------------------------------------------------------------------
 
 
@@ -235,16 +146,19 @@ class Solver:
         for n, clause in enumerate(self.clauses):
             for path in {path for literal in clause for path in self._reads(literal)}:
                 self._readers.setdefault(path, []).append(n)
-        self._due: dict[int, None] = dict.fromkeys(range(len(self.clauses)))
+        self._touched: set[str] = set()
+        self._begun = False
 
-    def copy(self) -> Solver:
-        """One that can go on without changing this one; steps are shared."""
+    def copy(self, run: Run | None = None) -> Solver:
+        """One that can go on without changing this one; steps are shared unless given."""
+        self._run.spend(1 + (len(self.known) + len(self.clauses)) // 50)
         other = copy.copy(self)
+        other._run = run or self._run
         other.known = dict(self.known)
         other.members = dict(self.members)
         other._bounds = dict(self._bounds)
         other._settled = set(self._settled)
-        other._due = dict(self._due)
+        other._touched = set(self._touched)
         return other
 
     def only(self, literal: Literal) -> Solver:
@@ -256,11 +170,15 @@ class Solver:
 
     def work(self) -> None:
         """Draw conclusions until there are no more. Raises Contradiction, NotCovered."""
-        while self._due:
-            due, self._due = self._due, {}
+        due: Iterable[int] = range(len(self.clauses)) if not self._begun else ()
+        self._begun = True
+        while due or self._touched:
             for n in due:
                 if n not in self._settled and self._conclude(self.clauses[n]):
                     self._settled.add(n)
+            touched, self._touched = self._touched, set()
+            due = sorted({n for path in touched for n in self._readers.get(path, ())})
+            self._run.spend(len(due) // 20)
 
     @property
     def open(self) -> list[Clause]:
@@ -284,7 +202,7 @@ class Solver:
 
     def _touch(self, path: str) -> None:
         """What reads a field has to be looked at again."""
-        self._due.update(dict.fromkeys(self._readers.get(path, ())))
+        self._touched.add(path)
 
     def put(self, atom: Atom, value: object) -> None:
         """Take a value for an atom. Raises Contradiction where another is known."""
@@ -616,12 +534,13 @@ class Solver:
         a, b = self.value(left, literal), self.value(right, literal)
         if a is UNKNOWN and b is UNKNOWN:
             return
+        bounds = None
         if a is UNKNOWN and _is_number(b):
-            if (bounds := _left(of.kind, b, low, high)) is not None:
-                self._within(left, literal, *bounds)
+            bounds, open_ = _left(of.kind, b, low, high), left
         elif b is UNKNOWN and _is_number(a):
-            if (bounds := _right(of.kind, a, low, high)) is not None:
-                self._within(right, literal, *bounds)
+            bounds, open_ = _right(of.kind, a, low, high), right
+        if bounds is not None:
+            self._within(open_, literal, *bounds)
 
     def _rounded(self, of: Term, literal: Literal, low: int, high: int) -> None:
         inner = of.parts[0]

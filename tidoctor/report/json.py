@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tidoctor import __version__
 from tidoctor.errors import TidoctorError
-from tidoctor.finding import Cure, Diagnosis, Finding, Severity
+from tidoctor.finding import Cure, Diagnosis, Finding, Outcome, Severity, Verdict
 from tidoctor.names import natural_key
 from tidoctor.report.plain import plain
 from tidoctor.report.verdict import word
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tidoctor.atlas.identify import Identity
     from tidoctor.checkpoint import Checkpoint, Tensor
     from tidoctor.expecting import Answer
+    from tidoctor.loaders import Consumer
     from tidoctor.opinion import Misfit, Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
@@ -127,6 +128,10 @@ class Objects:
         """`tidoctor.rules/1`: all rules, or the one that was asked for."""
         return _line("rules", {"query": query, "rules": _rules(listed), "symptoms": []})
 
+    def loaders(self, known: Sequence[Consumer], query: str | None = None) -> str:
+        """`tidoctor.loaders/1`: all loaders, or the one that was asked for."""
+        return _line("loaders", {"query": query, "loaders": [_loader(c) for c in known]})
+
     def symptoms(self, message: str, likely: Sequence[Symptom]) -> str:
         """`tidoctor.rules/1`: the rules that an error message points to, the likeliest first."""
         from tidoctor import rules
@@ -194,7 +199,7 @@ def _identity(like: Identity) -> Json:
             {
                 "class": each.class_name,
                 "model_type": each.model_type,
-                "closest": each in like.closest,
+                "unused": each.unused,
             }
             for each in like.exact
         ],
@@ -233,8 +238,50 @@ def _diagnosis(found: Diagnosis) -> Json:
     return {
         "summary": _summary(found),
         "findings": [_finding(f) for f in found.findings],
-        "loaders": [],
+        "loaders": [_verdict(v) for v in found.loaders],
         "not_run": [{"code": one.code, "reason": one.reason} for one in found.not_run],
+    }
+
+
+def _verdict(one: Verdict) -> Json:
+    known = one.outcome is not Outcome.UNKNOWN
+    return {
+        "loader": one.loader,
+        "version": one.version,
+        "verdict": str(one.outcome),
+        "message": one.message or None,
+        "source": one.source or None,
+        "why": one.why or None,
+        "certainty": str(one.certainty) if known else None,
+    }
+
+
+def _loader(one: Consumer) -> Json:
+    return {
+        "name": one.name,
+        "title": one.title,
+        "aliases": one.aliases,
+        "serves": one.serves,
+        "axis": one.axis,
+        "versions": one.timeline.known,
+        "newest": one.timeline.newest,
+        "records": [
+            {
+                "versions": r.versions.text,
+                "model_types": r.model_types,
+                "tasks": r.tasks,
+                "head": r.head,
+                "since": r.since or None,
+                "note": r.note or None,
+                "source": {
+                    "repository": r.cite.repo,
+                    "file": r.cite.file,
+                    "ref": r.cite.ref,
+                    "how": r.cite.how,
+                },
+            }
+            for r in one.records
+        ],
     }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
     from tidoctor.finding import Diagnosis
+    from tidoctor.loaders import Consumer
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
@@ -73,6 +74,12 @@ class Text:
         from tidoctor.report.text.rules import catalogue, page
 
         return ended(page(listed[0], self.style) if query else catalogue(listed, self.style))
+
+    def loaders(self, known: Sequence[Consumer], query: str | None = None) -> str:
+        """The loaders that are known, or the page of the one that was asked for."""
+        from tidoctor.report.text.loaders import listing, page
+
+        return ended(page(known[0], self.style) if query else listing(known, self.style))
 
     def symptoms(self, message: str, likely: Sequence[Symptom]) -> str:
         """What an error message points to."""

@@ -38,6 +38,10 @@ def diagnosis(
         lines += [*finding(one, style), ""]
     skipped = unable(found)
     lines += skipped + [""] * bool(skipped)
+    if found.loaders:
+        from tidoctor.report.text.loaders import verdicts
+
+        lines += [*verdicts(found.loaders, style), ""]
     if opinion is not None:
         lines += [*second_opinion(opinion, found, style), ""]
     return [*lines, summary(found, style)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from tidoctor import rules
-from tidoctor.atlas.identify import HIDDEN, Identity
+from tidoctor.atlas.identify import Identity
 from tidoctor.checkpoint import Checkpoint, Tensor
 from tidoctor.names import collapse, natural_key, printable
 from tidoctor.report import units
@@ -51,12 +51,11 @@ def _likeness(like: Identity | None) -> list[str]:
     if like is None:
         return []
     lines = [printable(like.told())]
-    if fixed := like.fixed():
-        lines.append(printable(f"the shapes fix {fixed}"))
-    if left_open := like.left_open():
-        lines.append(printable(f"not determined: {left_open}"))
-    if like.closest:
-        lines.append(HIDDEN)
+    if like.exact:
+        parts = [f"the shapes fix {like.fixed()}"] if like.fields else []
+        if like.undetermined:
+            parts.append(f"not determined: {', '.join(like.undetermined)}")
+        lines += [printable("; ".join(parts))] if parts else []
     return [*lines, ""]
 
 
