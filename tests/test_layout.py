@@ -181,10 +181,8 @@ def test_templates(
 def test_limits(
     tmp_path: Path, facts: dict[str, Any], values: dict[str, object], reason: str
 ) -> None:
-    start = time.perf_counter()
     with pytest.raises(NotCovered, match=reason):
         expanded(tmp_path, {"memory": facts}, **values)
-    assert time.perf_counter() - start < 10
 
 
 def test_a_container_without_a_count_is_a_defect_of_the_data(tmp_path: Path) -> None:

@@ -106,8 +106,17 @@ def has_names(class_name: str, names: Iterable[str]) -> bool:
 
     Raises NotCovered for a class that was not learned.
     """
-    source = data.current()
-    return bool(_forms(source, class_name, frozenset(split(name)[0] for name in names)))
+    return has_keys(class_name, keys(names))
+
+
+def has_keys(class_name: str, names: frozenset[str]) -> bool:
+    """The same for names without their numbers, as `keys` gives them."""
+    return bool(_forms(data.current(), class_name, names))
+
+
+def keys(names: Iterable[str]) -> frozenset[str]:
+    """The names without their numbers, each once."""
+    return frozenset(split(name)[0] for name in names)
 
 
 def _commonness(each: Candidate) -> tuple[int, int, str]:

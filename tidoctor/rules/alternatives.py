@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidoctor.atlas import data, families
+from tidoctor.atlas import data, families, identify
 from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.names import template
@@ -26,50 +26,16 @@ def candidates(class_name: str, files: Shapes) -> list[tuple[str, str]]:
     facts = families.class_facts(class_name)
     if facts is None:
         return []
-    wanted = {"{}".join(template(name)[0]) for name in files}
-    known: dict[str, frozenset[str]] = {}
+    names = identify.keys(files)
     found = []
     for name in data.current().class_names:
         other = families.class_facts(name)
         if other is None or name == class_name or other.embedding not in files:
             continue
-        if _near(wanted, _templates(name, known)):
+        if identify.has_keys(name, names):
             model_type = str(data.current().layout(name)["config"])
             found.append((model_type != own, other.task != facts.task, name, model_type))
     return [(name, model_type) for _, _, name, model_type in sorted(found)]
-
-
-def _near(wanted: set[str], offered: frozenset[str]) -> bool:
-    """Whether all names stand in a layout, but for a few (buffers of older releases)."""
-    return bool(wanted) and len(wanted - offered) * 20 <= len(wanted)
-
-
-def _templates(class_name: str, known: dict[str, frozenset[str]]) -> frozenset[str]:
-    """The names of a class without their numbers, whatever the config, parts included."""
-    if class_name in known:
-        return known[class_name]
-    known[class_name] = frozenset()  # a part of itself adds nothing
-    found: set[str] = set()
-    try:
-        facts = data.current().layout(class_name)
-    except NotCovered:
-        return frozenset()
-    for form in ("memory", "disk"):
-        layout = facts.get(form, {})
-        found |= {_plain(name) for name in layout.get("tensors", ())}
-        for part in layout.get("parts", ()):
-            at, inner = _plain(part["at"]), part.get("class")
-            if inner:
-                found |= {at + name for name in _templates(inner, known)}
-    known[class_name] = frozenset(found)
-    return known[class_name]
-
-
-def _plain(name: str) -> str:
-    return "{}".join(template(_VARIABLE.sub("0", name))[0])
-
-
-_VARIABLE = re.compile(r"\{[ijkl]\}")
 
 
 @dataclass(frozen=True, slots=True)
