@@ -103,7 +103,19 @@ def process(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         ("untie tied untied", 0),
         ("untie lost untied", 1),
         ("tie well tied2", 1),
+        ("diagnose tied --for candle@0.7.1", 1),
+        ("diagnose tied --for candle@0.7.2,transformers", 0),
+        ("diagnose tied --for candle@0.7.1 --fail-on never", 0),
+        ("diagnose base --for vllm", 1),
+        ("diagnose base --for mergekit", 0),
+        ("diagnose tied --for candel", 2),
+        ("diagnose tied --for candle@9", 2),
+        ("loaders", 0),
+        ("loaders candle", 0),
+        ("loaders tgi", 0),
+        ("loaders candel", 2),
         ("explain", 0),
+        ("explain candle", 0),
         ("explain H02", 0),
         ("explain head-lost", 0),
         ("explain hed-lost", 2),
@@ -325,7 +337,7 @@ CODES = ("\n    0  ", "\n    1  ", "\n    2  ", "\n    3  ", "\n    130  ")
 
 def test_the_commands_are_these() -> None:
     assert list(COMMANDS) == [
-        "inspect", "diagnose", "repair", "untie", "tie", "expect", "explain", "demo",
+        "inspect", "diagnose", "repair", "untie", "tie", "expect", "loaders", "explain", "demo",
     ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def test_the_schemas_are_sound_and_complete() -> None:
         Draft202012Validator.check_schema(schema)
     assert sorted(SCHEMAS) == [
         f"tidoctor.{kind}/1"
-        for kind in ("diagnosis", "error", "expectation", "inspection", "plan", "rules")
+        for kind in ("diagnosis", "error", "expectation", "inspection", "loaders", "plan", "rules")
     ]
 
 

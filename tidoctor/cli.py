@@ -93,6 +93,14 @@ Wanted = Annotated[
         "Without it, the class in config.json.",
     ),
 ]
+Loaders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--for", metavar="LOADER[@VERSION]",
+        help="Say whether this loader takes it, and what it makes of it; all for every one that is "
+        "known. Without a version the newest known. Repeatable, comma separated.",
+    ),
+]
 Select = Annotated[
     list[str] | None,
     typer.Option(
@@ -183,6 +191,7 @@ def inspect(
     epilog=_epilog(
         "tidoctor diagnose ./my-model",
         "tidoctor diagnose ./my-model --as causal-lm --deep",
+        "tidoctor diagnose ./my-model --for candle@0.7.1 --for transformers",
         "tidoctor diagnose checkpoints/* --format concise --fail-on warning",
         "tidoctor diagnose ./my-model --against-installed",
     )
@@ -190,6 +199,7 @@ def inspect(
 def diagnose(
     sources: Sources,
     wanted: Wanted = None,
+    loaders: Loaders = None,
     select: Select = None,
     ignore: Ignore = None,
     fail_on: Fail = FailOn.ERROR,
@@ -211,7 +221,7 @@ def diagnose(
 ) -> int:
     """Say what is wrong, on what evidence, and what cures it."""
     told = _delivery(format, Full, output, color, quiet, several=len(sources) > 1)
-    rules = {"select": _codes(select), "ignore": _codes(ignore)}
+    rules = {"select": _codes(select), "ignore": _codes(ignore), "loaders": _codes(loaders)}
 
     def examine(source: str) -> Told:
         checkpoint = tidoctor.open(source)
@@ -367,10 +377,33 @@ def expect(
     return told.each([source], examine)
 
 
+@app.command(epilog=_epilog("tidoctor loaders", "tidoctor loaders candle"))
+def loaders(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A loader, or another name for it.")
+    ] = None,
+    format: PlainFormat = None,
+    output: ToFile = None,
+    color: Color = When.AUTO,
+    quiet: Quiet = False,
+) -> int:
+    """List the known loaders, or explain one version by version."""
+    from tidoctor import loaders
+
+    told = _delivery(format, Plain, output, color, quiet)
+
+    def answer() -> Told:
+        known = [loaders.consumer(name)] if name else list(map(loaders.consumer, loaders.names()))
+        return told.page.loaders(known, name), Exit.CLEAN
+
+    return told.once(answer)
+
+
 @app.command(
     epilog=_epilog(
         "tidoctor explain",
         "tidoctor explain head-lost",
+        "tidoctor explain candle",
         "tidoctor explain 'Error: cannot find tensor lm_head.weight'",
     )
 )
@@ -378,7 +411,8 @@ def explain(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="QUESTION", help="A rule's code or name, or a loader's error message."
+            metavar="QUESTION",
+            help="A rule's code or name, a loader's name, or a loader's error message.",
         ),
     ] = None,
     format: PlainFormat = None,
@@ -386,7 +420,7 @@ def explain(
     color: Color = When.AUTO,
     quiet: Quiet = False,
 ) -> int:
-    """List the rules, explain one, or interpret an error message."""
+    """List the rules; explain a rule, loader or error message."""
     told = _delivery(format, Plain, output, color, quiet)
     return told.once(lambda: _explanation(told.page, " ".join(words or ()).strip()))
 
@@ -473,13 +507,15 @@ _CODE = re.compile(r"[A-Za-z][0-9]{0,3}|[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def _explanation(page: Page, query: str) -> Told:
-    from tidoctor import rules
+    from tidoctor import loaders, rules
 
     if not query:
         return page.rules(rules.RULES), Exit.CLEAN
     try:
         return page.rules([rules.find(query)], query), Exit.CLEAN
     except Usage:
+        if (loader := loaders.find(query)) is not None:
+            return page.loaders([loader], query), Exit.CLEAN
         likely = rules.symptoms(query)
         if not likely and _CODE.fullmatch(query):
             raise

@@ -118,6 +118,39 @@ class NotRun:
     reason: str
 
 
+class Outcome(StrEnum):
+    """What becomes of a checkpoint in the hands of a loader."""
+
+    LOADS = "loads"
+    FAILS = "fails"
+    MISREADS = "misreads"  # it loads, and computes something else
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one loader in one version makes of a checkpoint.
+
+    `why` is one sentence, `message` what its user sees where that is known, `source` where the
+    statement stands, `policy` how the loader chooses a head, `since` the change that brought that
+    about, `cause` a word for what is in the way (class, flag, config, files, names, prefix, shapes,
+    head), empty where nothing is.
+    """
+
+    loader: str
+    version: str
+    outcome: Outcome
+    why: str = ""
+    message: str = ""
+    certainty: Certainty = Certainty.PROVEN
+    tensors: tuple[str, ...] = ()
+    source: str = ""
+    policy: str = ""
+    since: str = ""
+    cause: str = ""
+    cure: Cure | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Everything that the rules had to say about one checkpoint."""
@@ -126,6 +159,7 @@ class Diagnosis:
     ran: tuple[str, ...]
     not_applicable: tuple[NotRun, ...]
     not_run: tuple[NotRun, ...]
+    loaders: tuple[Verdict, ...] = ()  # of those that were asked for, in that order
 
     def count(self, severity: Severity) -> int:
         """How many findings have exactly this severity."""

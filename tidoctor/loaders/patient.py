@@ -1,0 +1,124 @@
+"""What the consumers' policies need to know of a checkpoint, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What transformers of the atlas's release makes of names and shapes, the head left out.
+
+    Attributes:
+        missing: tensors that nothing feeds.
+        misfits: (name, shape in the file, shape of the class).
+        unclear: whether its conversions could not be followed to the end.
+    """
+
+    missing: tuple[str, ...] = ()
+    misfits: tuple[tuple[str, Shape, Shape], ...] = ()
+    unclear: bool = False
+
+
+def _not_compared() -> tuple[bool | None, str]:
+    return None, "nothing to compare"
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A checkpoint as a loader meets it. Names are those of the files unless said otherwise.
+
+    Attributes:
+        name: of the source, for messages that quote it.
+        settings: the values of config.json.
+        end: line and column of the brace that ends config.json, where known.
+        model_type, declared: of config.json; `declared` is the first of `architectures`.
+        class_name: the class of transformers that the checkpoint is asked to serve.
+        task: its task, such as `causal-lm` or `encoder`.
+        is_base: whether `declared` is the bare class without a head.
+        embeds: whether it is marked as a sentence embedding model.
+        files: weight file -> its tensors with their shapes, in the order of the file.
+        index: tensor -> file of the index, None without one.
+        read: the files that transformers reads.
+        incomplete: why tensors may be missing because a file is, None when none is.
+        prefix, head, embedding: base prefix, names of head and embedding of `class_name`.
+        stored_head, stored_embedding: what plays these parts in the files, None when absent.
+        head_parts: tensors of a head that is not a plain matrix (quantised, wrapped).
+        same: whether stored head and embedding are equal byte for byte, and why not known.
+        tied: whether the config means head and embedding to be one; `tied_v4` and `tied_v5` say
+            how each major version of transformers reads it. None where not known.
+        nested: whether the config has a part for text with a tie flag of its own.
+        expected: name -> shape of a fresh save of `class_name`, None where not known.
+        optional: those of `expected` that a loader does without.
+        aliases: names that stand for another tensor and are not stored.
+        loading: the outcome in transformers, None where not known.
+        why: why `expected` or `loading` is not known.
+    """
+
+    name: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    end: tuple[int, int] | None = None
+    model_type: str | None = None
+    declared: str | None = None
+    class_name: str | None = None
+    task: str | None = None
+    is_base: bool = False
+    embeds: bool = False
+    files: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
+    index: Mapping[str, str] | None = None
+    read: tuple[str, ...] = ()
+    incomplete: str | None = None
+    prefix: str = ""
+    head: str | None = None
+    embedding: str | None = None
+    stored_head: str | None = None
+    stored_embedding: str | None = None
+    head_parts: tuple[str, ...] = ()
+    same: Callable[[], tuple[bool | None, str]] = _not_compared
+    tied: bool | None = None
+    tied_v4: bool | None = None
+    tied_v5: bool | None = None
+    nested: bool = False
+    expected: Mapping[str, Shape] | None = None
+    optional: frozenset[str] = frozenset()
+    aliases: frozenset[str] = frozenset()
+    loading: Loading | None = None
+    why: str = ""
+
+    def untied(self) -> Patient | None:
+        """The same with a stored copy of the tied head, as `tidoctor untie` writes it."""
+        embedding = self.stored_embedding
+        if self.stored_head or self.head_parts or self.tied is not True:
+            return None
+        if self.head is None or embedding is None:
+            return None
+        for file, tensors in self.files.items():
+            if embedding in tensors and file in self.read:
+                shape = tensors[embedding]
+                files = {**self.files, file: {**tensors, self.head: shape}}
+                index = None if self.index is None else {**self.index, self.head: file}
+                return replace(
+                    self, files=files, index=index, stored_head=self.head, same=_alike
+                )
+        return None
+
+    def headless(self) -> Patient | None:
+        """The same without a head that equals the embedding, as `tidoctor tie` writes it."""
+        head = self.stored_head
+        if head is None or self.tied is not True or self.same()[0] is not True:
+            return None
+        files = {
+            file: {name: shape for name, shape in tensors.items() if name != head}
+            for file, tensors in self.files.items()
+        }
+        index = None
+        if self.index is not None:
+            index = {name: file for name, file in self.index.items() if name != head}
+        return replace(self, files=files, index=index, stored_head=None, same=_not_compared)
+
+
+def _alike() -> tuple[bool | None, str]:
+    return True, ""
