@@ -13,8 +13,6 @@ from tidoctor.loaders.policy import Consumer, parse
 from tidoctor.loaders.versions import Place
 from tidoctor.names import printable
 
-_MOST_ASKED = 200  # consumers named on one command line
-
 
 class Asked(NamedTuple):
     """A consumer in one version."""
@@ -85,7 +83,7 @@ def asked(wishes: Sequence[str]) -> tuple[Asked, ...]:
     nearest.
     """
     found: dict[tuple[str, str], Asked] = {}
-    for wish in wishes[:_MOST_ASKED]:
+    for wish in wishes:
         name, at, version = wish.partition("@")
         if name.lower() == "all" and not at:
             every = [Asked(c, c.timeline.place(c.timeline.newest)) for c in map(_load, names())]
@@ -98,10 +96,13 @@ def asked(wishes: Sequence[str]) -> tuple[Asked, ...]:
 
 def _one(found: Consumer, version: str | None) -> Asked:
     timeline = found.timeline
+    wanted = timeline.newest if version is None else version
     try:
-        return Asked(found, timeline.place(timeline.newest if version is None else version))
+        return Asked(found, timeline.place(wanted))
     except ValueError as e:
-        near = difflib.get_close_matches(str(version)[:100], timeline.known, 1, 0)
-        end = timeline.known[0] if "older" in str(e) else timeline.newest
-        hint = f"the nearest is {end if 'known' in str(e) and 'than' in str(e) else near[0]}"
-        raise Usage(f"{found.name}@{printable(str(version))}", str(e), hint) from e
+        if "older" in str(e) or "newer" in str(e):
+            nearest = timeline.known[0] if "older" in str(e) else timeline.newest
+        else:
+            nearest = difflib.get_close_matches(wanted[:100], timeline.known, 1, 0)[0]
+        where = f"{found.name}@{printable(wanted[:100])}"
+        raise Usage(where, str(e), f"the nearest is {nearest}") from e

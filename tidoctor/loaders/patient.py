@@ -50,7 +50,6 @@ class Patient:
         same: whether stored head and embedding are equal byte for byte, and why not known.
         tied: whether the config means head and embedding to be one; `tied_v4` and `tied_v5` say
             how each major version of transformers reads it. None where not known.
-        nested: whether the config has a part for text with a tie flag of its own.
         expected: name -> shape of a fresh save of `class_name`, None where not known.
         optional: those of `expected` that a loader does without.
         aliases: names that stand for another tensor and are not stored.
@@ -81,7 +80,6 @@ class Patient:
     tied: bool | None = None
     tied_v4: bool | None = None
     tied_v5: bool | None = None
-    nested: bool = False
     expected: Mapping[str, Shape] | None = None
     optional: frozenset[str] = frozenset()
     aliases: frozenset[str] = frozenset()

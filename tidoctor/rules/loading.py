@@ -86,7 +86,6 @@ def patient(view: View) -> Patient:
         tied=view.tie.meant,
         tied_v4=view.tie.v4,
         tied_v5=view.tie.v5,
-        nested=bool(facts and facts.nested),
         expected=expected,
         optional=optional,
         aliases=aliases,
