@@ -57,6 +57,13 @@ CONFIGS: dict[str, Any] = {
             "any_config": {"open": True},
             "low_config": {"type": "text", "lifted": ["double"]},
             "loop_config": {"type": "both"},
+            "ruled_config": {
+                "type": "text", "sets": {"hidden": {"always": "text_config.hidden"}},
+            },
+            "helped_config": {
+                "type": "text", "sets": {"hidden": {"default": "text_config.hidden + 1"}},
+            },
+            "odd_config": {"type": "text", "sets": {"hidden": {"always": None}}},
         },
         "lifted": {"text_config": ["hidden", "double"]},
     },
@@ -165,6 +172,14 @@ def test_an_unknown_type_is_not_covered() -> None:
         resolve({"model_type": "mine"})
 
 
+def test_settings_of_single_layers_are_not_covered() -> None:
+    assert plain(per_layer_config=None)["heads"] == plain(per_layer_config={})["heads"] == 4
+    with pytest.raises(NotCovered, match="`per_layer_config` gives layers settings of their own"):
+        plain(per_layer_config={"3": {"heads": 8}})
+    with pytest.raises(NotCovered, match=r"`text_config\.per_layer_config`"):
+        both(text_config={"per_layer_config": {"0": {"hidden": 9}}}).value("text_config.hidden")
+
+
 # --- parts ---------------------------------------------------------------------------------------
 
 
@@ -214,6 +229,16 @@ def test_flat_configs_are_lifted() -> None:
     assert both(llm_config={"hidden": 4}, hidden=3)["text_config.hidden"] == 4
     assert both()["hidden"] == 8
     assert both(double=5)["low_config.double"] == 5
+
+
+def test_a_part_is_told_by_the_config_around_it() -> None:
+    config = both(text_config={"hidden": 9}, ruled_config={"hidden": 3}, helped_config={})
+    assert config["ruled_config.hidden"] == 9 and config["ruled_config.double"] == 18
+    assert config["helped_config.hidden"] == 10
+    assert both(helped_config={"hidden": 3})["helped_config.double"] == 6
+    with pytest.raises(NotCovered, match=r"`odd_config\.hidden` follows from fields around it"):
+        both(odd_config={"hidden": 3}).value("odd_config.hidden")
+    assert both()["loop_config.ruled_config.hidden"] == 8
 
 
 def test_the_place_is_named_in_full() -> None:

@@ -49,7 +49,16 @@ class Resolved:
         outer: Resolved | None = None,
         sets: Mapping[str, Mapping[str, str | None]] | None = None,
     ) -> None:
-        """Raise NotCovered for a model type that was not learned."""
+        """Raise NotCovered for a model type that was not learned.
+
+        Also where single layers have settings of their own (`per_layer_config`, transformers 5):
+        they change sizes that are read here for all layers alike.
+        """
+        if values.get("per_layer_config"):
+            raise NotCovered(
+                f"`{path}per_layer_config` gives layers settings of their own, and what they "
+                "change is not known"
+            )
         facts = source.config(model_type)
         self.model_type = model_type
         self.foreign = foreign

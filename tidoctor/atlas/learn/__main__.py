@@ -1,10 +1,16 @@
-"""Rebuilds `tidoctor/atlas/layouts` from the installed transformers.
+"""Rebuilds `tidoctor/atlas/layouts` from the installed transformers, and ships what is true.
 
-    python -m tidoctor.atlas.learn [--workers N] [--only REGEX] [--cache FOLDER]
+    python -m tidoctor.atlas.learn [--real FILE] [--floor all=90] [--cache FOLDER]
 
-Needs torch and transformers 5. Every class is learned in a few seconds and examined on configs
-that it was not learned from; what cannot be expressed or fails the examination is left out,
-with its reason. The cache holds one file per finished class, so that an interrupted run goes on.
+Needs torch and transformers 5 (`pip install tidoctor[learn]`). Three steps: every class is
+learned in a few seconds from models built on the meta device; the config classes that they need
+are learned; the gates (`tidoctor.atlas.learn.gates`) hold all of it against the library on other
+configs and take out what is wrong anywhere. Then the data files are replaced and the coverage is
+printed by task, with the reason for each class that is absent.
+
+The cache holds one file per finished class and config class, so that an interrupted run goes on
+where it was; delete what should be learned anew. {TIME}
+Exit code 1: a task is covered less than its --floor.
 """
 
 from __future__ import annotations
@@ -14,7 +20,6 @@ import functools
 import json
 import multiprocessing
 import os
-import re
 import sys
 import time
 import traceback
@@ -25,7 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas import learner
+from tidoctor.atlas.learn import gates
+from tidoctor.atlas.learn.write import DATA, publish
 
+SECONDS = 30.0
 ABSENT = "absent"
 
 
@@ -115,44 +123,59 @@ def order(name: str) -> tuple[bool, bool, str]:
     return (task != "base", task in ("image-text-to-text", "speech-seq2seq"), name)
 
 
-def main() -> None:
-    """Learn all classes and write the data."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", default="", metavar="REGEX")
-    parser.add_argument("--seconds", type=float, default=40.0, help="most time per class")
+def main() -> int:
+    """Learn all classes, run the gates and replace the data files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    gates.options(parser)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="sampling time per class")
     parser.add_argument("--cache", type=Path, default=Path(".atlas-cache"))
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the data files")
     arguments = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    warnings.simplefilter("ignore")
-    import transformers
-
-    from tidoctor.atlas.learn.builds import hurry, population
-
-    hurry()
-    transformers.logging.set_verbosity_error()
+    begun = time.monotonic()
+    gates.prepare()
+    gates.below(gates.Coverage(arguments.data, {}), arguments.floor)  # are they readable?
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    learner.stand_in_for_timm()
-    for function in ("classes_by_type", "tasks_of_classes", "model_types_by_class"):
-        setattr(learner, function, functools.cache(getattr(learner, function)))
-    names = sorted((each for each in population() if re.search(arguments.only, each)), key=order)
+    learn_classes(arguments.cache, arguments.workers, arguments.seconds)
+    print(f"learned after {time.monotonic() - begun:.0f} s", flush=True)
+    staged = arguments.cache / "staged"
+    assemble(arguments.cache, staged, arguments.workers)
+    print(f"assembled after {time.monotonic() - begun:.0f} s", flush=True)
+    coverage = gates.passed(
+        staged, workers=arguments.workers, count=arguments.count, seed=arguments.seed,
+        real=arguments.real, saves=arguments.saved,
+    )  # fmt: skip
+    publish(staged, arguments.data)
+    print("\n".join(coverage.lines()))
+    print(f"done after {time.monotonic() - begun:.0f} s")
+    failed = gates.below(coverage, arguments.floor)
+    if failed:
+        print("\n".join(failed), file=sys.stderr)
+    return 1 if failed else 0
+
+
+def learn_classes(cache: Path, workers: int, seconds: float) -> None:
+    """Learn what the cache does not have."""
+    from tidoctor.atlas.learn.builds import population
+
+    names = sorted(population(), key=order)
     reasons: Counter[str] = Counter()
     # Forked, so that the workers share the imported library.
     with multiprocessing.get_context("fork").Pool(
-        arguments.workers, start, (str(arguments.cache), arguments.seconds)
+        workers, start, (str(cache), seconds)
     ) as pool:
-        for at, (name, reason, seconds) in enumerate(pool.imap_unordered(work, names)):
+        for at, (name, reason, took) in enumerate(pool.imap_unordered(work, names)):
             reasons[reason.partition(":")[0] or "learned"] += 1
-            if reason or seconds > 30 or at % 50 == 0:
-                print(f"{at}/{len(names)} {name} {seconds:.1f} s {reason}", file=sys.stderr)
+            if reason or took > 60 or at % 50 == 0:
+                print(f"{at}/{len(names)} {name} {took:.1f} s {reason}", file=sys.stderr)
     print(dict(reasons), file=sys.stderr)
-    if not arguments.only:
-        assemble(arguments.cache, arguments.workers)
 
 
-def assemble(cache: Path, workers: int) -> None:
-    """Learn the configs that the classes need, and write all data files."""
+def assemble(cache: Path, staged: Path, workers: int) -> None:
+    """Learn the configs that the classes need, and write all data files into a folder."""
     from tidoctor.atlas.learn import configs
+    from tidoctor.atlas.learn.builds import type_name
     from tidoctor.atlas.learn.samples import is_inert
     from tidoctor.atlas.learn.write import wanted_fields, write
 
@@ -163,30 +186,53 @@ def assemble(cache: Path, workers: int) -> None:
         row["pinned"] = {k: v for k, v in kept.items() if not k.endswith("_version")}
     absent = {name: row[ABSENT] for name, row in rows.items() if ABSENT in row}
     kinds = configs.kinds()
-    config_of = functools.cache(lambda model_type: configs.Config(kinds[model_type]))
-    wanted = wanted_fields(learned, config_of)
+
+    @functools.cache
+    def parts(model_type: str) -> Mapping[str, Any]:
+        try:
+            return configs.Config(kinds[model_type]).parts
+        except Exception:
+            return {}
+
+    wanted = wanted_fields(learned, parts)
+    jobs: list[ConfigJob] = []
+    for model_type, fields in sorted(wanted.items()):
+        below = {type_name(type(each)) for each in parts(model_type).values()}
+        fields_below = {each: sorted(wanted[each]) for each in sorted(below) if each in wanted}
+        jobs.append((str(cache / "configs"), model_type, sorted(fields), fields_below))
+    (cache / "configs").mkdir(exist_ok=True)
     with multiprocessing.get_context("fork").Pool(workers) as pool:
-        jobs = [(k, sorted(v), {t: sorted(f) for t, f in wanted.items()}) for k, v in wanted.items()]
-        found = pool.map(learn_config, sorted(jobs, key=lambda job: job[0]), 4)
+        found = pool.map(learn_config, jobs, 4)
     rows_by_type = {k: row for k, row in found if row is not None}
     for model_type, kind in kinds.items():  # other names for a config class
         if kind.model_type in rows_by_type:
             rows_by_type.setdefault(model_type, rows_by_type[kind.model_type])
-    write(learned, absent, rows_by_type, kinds)
+    write(staged, learned, absent, rows_by_type, kinds)
 
 
-def learn_config(
-    job: tuple[str, list[str], dict[str, list[str]]],
-) -> tuple[str, dict[str, Any] | None]:
+# Folder of the cache, model type, its fields, and the fields of the types of its sub-configs.
+ConfigJob = tuple[str, str, list[str], dict[str, list[str]]]
+
+
+def learn_config(job: ConfigJob) -> tuple[str, dict[str, Any] | None]:
     """Facts about one config class, None where it has no usable defaults. Runs in a worker."""
     from tidoctor.atlas.learn import configs
 
+    cache, model_type, fields, below = job
+    asked = [fields, below]
+    path = Path(cache) / f"{model_type}.json"
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["asked"] == asked:
+            return model_type, known["row"]
+    row: dict[str, Any] | None = None
     try:
-        return job[0], configs.Config(configs.kinds()[job[0]]).facts(*job[1:])
+        row = configs.Config(configs.kinds()[model_type]).facts(fields, below)
     except Exception as error:
-        print(f"config {job[0]}: {type(error).__name__}: {error}"[:200], file=sys.stderr)
-        return job[0], None
+        print(f"config {model_type}: {type(error).__name__}: {error}"[:200], file=sys.stderr)
+    path.write_text(json.dumps({"asked": asked, "row": row}))
+    return model_type, row
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,6 +17,8 @@ Shapes = dict[str, tuple[int, ...]]
 SECONDS = 5
 # Fields of config.json whose names begin with an underscore.
 HIDDEN = frozenset({"_remove_final_layer_norm"})
+# Config class -> fields that it does not declare and that some model looks for nevertheless.
+UNDECLARED: dict[Any, set[str]] = {}
 # The first one may have to import the library's code.
 FIRST_SECONDS = 30
 
@@ -116,9 +118,13 @@ def nested(config: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, A
             yield from nested(value, f"{path}.{key}" if path else key, depth + 1)
 
 
-@functools.cache
 def type_name(kind: Any) -> str:
     """The model type of a config class, or its own name where another class has that type."""
+    return _type_name(kind)
+
+
+@functools.cache
+def _type_name(kind: Any) -> str:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     name = str(kind.model_type)
@@ -157,16 +163,22 @@ def built(name: str, values: Mapping[str, Any], seconds: int = SECONDS, **how: A
         for key, default in extra_defaults(type(each)).items():
             given = raw.get(key, default) if isinstance(raw, dict) else default
             made.values.setdefault(f"{path}.{key}" if path else key, given)
+        for key in UNDECLARED.get(type(each), ()):
+            made.values.setdefault(f"{path}.{key}" if path else key, None)
     return made
 
 
-@functools.cache
 def extra_defaults(kind: Any) -> dict[str, Any]:
     """Keys a config class takes without keeping them as fields, with their defaults.
 
     The source names the keys and constants; a default counts only when a config that states it
     equals one that does not.
     """
+    return _extra_defaults(kind)
+
+
+@functools.cache
+def _extra_defaults(kind: Any) -> dict[str, Any]:
     import ast
     import inspect
     import textwrap
@@ -247,7 +259,6 @@ def hurry() -> None:
     import re
 
     import torch
-    import transformers
 
     for kind in vars(torch.nn).values():
         if isinstance(kind, type) and "reset_parameters" in vars(kind):

@@ -1,4 +1,4 @@
-"""Learns one class: samples, vocabulary, memory and disk form, ties, parts; then examines itself."""
+"""Learns one class: samples, vocabulary, both forms, ties, parts; then examines itself."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ from tidoctor.atlas.learn.predict import Uncovered, predicted
 from tidoctor.atlas.learn.samples import Sampler, get, is_inert, kinds_of_names, watched
 
 SECONDS = 30.0
+# Of processor time after sampling, in which fields are held to their defaults one by one.
+MOST_SECONDS = 60.0
 RANDOM = 40
 HELD_OUT = 16
+SLOW = 0.12  # seconds for one build
 ROUNDS = 4
 FITTING = 20.0
 # Names of all samples together from which a form is fitted; the others are held against it.
@@ -63,6 +66,7 @@ class Lesson:
         self.hints: dict[str, list[list[str | None]]] = {}
         self.hashed: set[str] = set()
         self.reads: set[str] = set()
+        self.missed: set[str] = set()
         self.compared: dict[str, set[Any]] = {}
         self.activations = sorted(ACT2FN)
         self.watched = 0
@@ -75,6 +79,7 @@ class Lesson:
         )
         if self.composed:
             self.sampler.wanted = 2
+            self.sampler.deadline -= seconds / 2
             self.activations = [each for each in self.activations if each in TELLING]
         self._watch(self.sampler.base)
         if not self.watched:
@@ -89,6 +94,13 @@ class Lesson:
             for key in extra_defaults(type(each))
         } & {path for path in self.sampler.first.values if has(self.sampler.base, path)}
         self.reads |= self.extras
+        # Asked for with a default at hand: `getattr(config, "head_dim", None)`.
+        undeclared = {each for each in self.missed if not is_inert(each)} - self.reads
+        self.reads |= set(self.sampler.look_for(undeclared - self.sampler.first.values.keys()))
+        # Read after the construction, when weights are tied.
+        self.reads |= {
+            path for path in self.sampler.first.values if path.endswith("tie_word_embeddings")
+        }
         done: set[str] = set()
         for _ in range(3):
             fresh = sorted(self.reads - done)
@@ -108,8 +120,9 @@ class Lesson:
         self.telling: list[Built] = []  # samples that showed a former attempt to be wrong
         self.chosen: list[Built] = []
         self.held: dict[str, Any] = {}  # fields that are not varied, since they are not understood
-        # Large models take long to build: fewer then, as fast as they come.
-        self.many = RANDOM // 2 if self.composed or self.sampler.pace > 0.15 else RANDOM
+        # Large models take long to build: fewer then.
+        self.slow = self.sampler.pace > SLOW
+        self.many = RANDOM // (2 if self.composed else 1) // (2 if self.slow else 1)
         self.sampler.keep(self.sampler.at_random(self.many))
         for raw in self.sampler.raw[-6 if self.composed else -12 :]:
             self._watch(raw)
@@ -120,6 +133,7 @@ class Lesson:
             return
         self.watched += 1
         self.reads |= log.reads
+        self.missed |= log.missed
         self.hashed |= log.hashed
         self.vocabulary.conditions |= log.conditions
         self.vocabulary.values |= log.values
@@ -281,18 +295,20 @@ def learned_from(lesson: Lesson, known: Mapping[str, Any]) -> dict[str, Any]:
     name = lesson.name
     failure: Inexpressible | None = None
     rounds = 0
+    until = time.process_time() + MOST_SECONDS
     while rounds < ROUNDS:
         lesson.complete_vocabulary()
         Patience.seconds(FITTING)
         try:
             facts = learned(lesson)
         except Inexpressible as reason:
-            if len(lesson.held) >= MOST_HELD or not hold_something(lesson, reason):
+            late = len(lesson.held) >= MOST_HELD or time.process_time() > until
+            if late or not hold_something(lesson, reason):
                 raise
             continue
         rounds += 1
         lesson.sampler.deadline = max(lesson.sampler.deadline, time.process_time() + 8)
-        fresh = lesson.sampler.at_random(HELD_OUT)
+        fresh = lesson.sampler.at_random(HELD_OUT // (2 if lesson.slow else 1))
         wrong = list(differences(name, facts, [sample for _, sample in fresh], known))
         if not wrong:
             wrong = list(differences(name, facts, lesson.sampler.samples, known))
@@ -466,7 +482,7 @@ def tied(
         for alias, keeper in sample.ties.items():
             one, point = place.get((at, alias), (alias, (at,)))
             other, target = place.get((at, keeper), (keeper, (at,)))
-            if "{" in other and target[1 : len(point)] != point[1 : len(target)]:
+            if "{" in other and target[1:] != point[1 : len(target)]:
                 other = keeper
             rows.setdefault((one, other), set()).add(point)
     found: list[list[Any]] = []

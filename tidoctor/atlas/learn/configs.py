@@ -217,7 +217,7 @@ class Config:
                 return repr(extra_defaults(self.kind).get(name))
             made = [self.made({name: each}) for each in (1, 2)]
             if all(m is not None and m.get(name) == v for m, v in zip(made, (1, 2), strict=True)):
-                return {"absent": True}
+                return {"default": "None", "null": None}
             return None
         if not isinstance(default, PLAIN):
             return {"default": "None", "opaque": True} if default is None else None
@@ -247,20 +247,32 @@ class Config:
                 return None
             row["null"] = told
         if tried and not kept:
-            if all(made.get(name) == default for _, made in tried):
+            text = self.given(name, tried)
+            if text is not None and self.holds(name, row | {"given": text}):
+                row["given"] = text
+            elif all(made.get(name) == default for _, made in tried) and not self.namesakes(name):
                 row = {"always": absent} | ({"seen": seen} if seen else {})
             else:
-                text = self.given(name, tried)
-                if text is None:
-                    return None
-                row["given"] = text
+                return None
         if not self.holds(name, row):
-            return None
+            text = None if "given" in row or "always" in row else self.given(name, tried)
+            if text is None or not self.holds(name, row | {"given": text}):
+                return None
+            row["given"] = text
         return absent if row == {"default": absent} else row
+
+    def namesakes(self, name: str) -> list[str]:
+        """Flags of the same name in sub-configs."""
+        below = [f"{key}.{name}" for key in self.parts]
+        return [each for each in below if isinstance(self.values.get(each), bool)]
 
     def given(self, name: str, tried: list[tuple[Any, dict[str, Any]]]) -> str | None:
         """How the config class changes a list that the file gives: it is cut, or its end is set."""
         default = self.values[name]
+        if isinstance(default, bool):
+            # Set here or in a sub-config, as it is with the tie of the embeddings.
+            inside = self.namesakes(name)
+            return f"value or {inside[0]}" if len(inside) == 1 else None
         if not isinstance(default, list) or not default:
             return None
         candidates = [f"value[:-1] + [{default[-1]!r}]"]
@@ -351,7 +363,7 @@ class Config:
         """Key -> values it takes, each with the fields that change with it."""
         found: dict[str, list[tuple[Any, frozenset[str]]]] = {}
         keys = [
-            (other, alternatives(other, value, words, [])[:12])
+            (other, alternatives(other, value, words, [])[: 3 if "." in other else 12])
             for other, value in self.values.items()
             if isinstance(value, PLAIN)
             and not other.endswith("model_type")
@@ -376,14 +388,19 @@ class Config:
         if "always" in row:
             return True
         value = self.values[name]
-        choices = [each for each in alternatives(name, value, set(), [])[:6]]
+        choices = alternatives(name, value, set(), [])[:6]
+        choices += [value] if choices else []
         paths = [
             (other, alternatives(other, each, set(), [])[:4])
             for other, each in self.values.items()
             if isinstance(each, PLAIN) and other != name and "." not in other
             and other not in ("id2label", "label2id", "num_labels", "model_type")
         ]
-        for _ in range(40):
+        # Of sub-configs only what is known to reach up here.
+        inside = [(other, rows) for other, rows in self.influences(name).items() if "." in other]
+        if isinstance(value, bool):
+            inside += [(other, [True, False]) for other in self.namesakes(name)]
+        for turn in range(40 + 10 * len(inside)):
             if not choices:
                 return True
             choice = self.random.choice(choices)
@@ -391,6 +408,9 @@ class Config:
             for other, options in self.random.sample(paths, min(4, len(paths))):
                 if options:
                     raw[other] = self.random.choice(options)
+            if inside and turn % 2:
+                other, options = self.random.choice(inside)
+                put(raw, other, self.random.choice(options))
             made = self.made(raw)
             if made is None:
                 continue

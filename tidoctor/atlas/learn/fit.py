@@ -206,11 +206,14 @@ class Universe:
         if code is None:
             return [WRONG] * len(self.points)
         function, names = code
-        columns = [self._column(name) for name in names]
+        columns: list[list[Any]] = []
+        for name in names:
+            column = self._column(name)
+            if column is None:
+                return [self._at(text, point) for point in self.points]
+            columns.append(column)
         if not columns:
             return [function()] * len(self.points)
-        if any(column is None for column in columns):
-            return [self._at(text, point) for point in self.points]
         return list(map(function, *columns))
 
     def _column(self, name: str) -> list[Any] | None:
@@ -602,9 +605,8 @@ def _three(atoms: list[tuple[str, np.ndarray[Any, Any]]], target: Any) -> str | 
                 for three, c in atoms:
                     if rest[0] == c[0] and (rest == c).all():
                         return tidy(f"({one} {sign} {two}) + ({three})")
-                    if sign == "*" and c.all() and both[0] // c[0] == target[0]:
-                        if (both // c == target).all():
-                            return tidy(f"({one} * {two}) // ({three})")
+                    if sign == "*" and c.all() and (both // c == target).all():
+                        return tidy(f"({one} * {two}) // ({three})")
         return None
 
 

@@ -53,7 +53,8 @@ def beside(name: str) -> str:
 def entries_of(row: Any) -> list[dict[str, Any]]:
     """The rows of one template, each with a shape and perhaps a condition."""
     several = row and isinstance(row, list) and isinstance(row[0], dict)
-    return [each if isinstance(each, dict) else {"shape": each} for each in (row if several else [row])]
+    rows = row if several else [row]
+    return [each if isinstance(each, dict) else {"shape": each} for each in rows]
 
 
 def ending_of(name: str) -> str:

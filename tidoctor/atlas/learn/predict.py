@@ -1,4 +1,4 @@
-"""The learner's own reading of the facts, on resolved fields: fast, and independent of the shipped one."""
+"""The learner's own reading of the facts: on resolved fields, independent of the shipped one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Reading:
         code = compiled(text)
         if code is None:
             raise Uncovered(text)
-        function, names = code
+        _, names = code
         used = tuple(n for variable, n in zip(VARIABLES, point, strict=False) if variable in names)
         key = text, used
         if key not in self._known:

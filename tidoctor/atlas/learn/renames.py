@@ -6,8 +6,8 @@ Needs torch and transformers 5. Two tables come out. `rules` has the conversions
 keeps them, by class name or model type (conversion_mapping.py); prefix changes stand there as
 the patterns they amount to, and lists that equal another one as its name under `same`.
 `classes` has the submodels of each class that can bring conversions of their own: where they
-sit, what they are and which config they were built from. A class of `families.json` that needs no row
-has none.
+sit, what they are and which config they were built from. A class of `families.json` that needs
+no row has none.
 `unlearned` has the classes that the library could not build here, with the reason.
 
 The library walks the submodels of a model to collect its conversions

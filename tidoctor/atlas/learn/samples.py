@@ -12,10 +12,17 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from tidoctor.atlas.learn.builds import FIRST_SECONDS, Built, built, configured
+from tidoctor.atlas.learn.builds import (
+    FIRST_SECONDS,
+    UNDECLARED,
+    Built,
+    built,
+    configured,
+    nested,
+)
 
 Values = dict[str, Any]
 
@@ -31,6 +38,8 @@ INERT = frozenset(_INERT.split())
 INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon", "_loss_coef")
 
 
+# Values to give a field that a config class does not declare.
+UNLIKE = (64, True, False, 2)
 # Counts along which lists run.
 _COUNT = re.compile(r"layer|depth|stage|block|level|scale|group")
 
@@ -142,12 +151,16 @@ class Sampler:
         stuck: fields that no tried value could change.
     """
 
-    def __init__(self, name: str, base: Values, seconds: float, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, base: Values, seconds: float, seed: int = 0, parts: bool = True
+    ) -> None:
+        """Build the base; `parts` tells whether the submodels of each build are wanted."""
         self.name, self.base = name, base
         self.random = random.Random(f"{name}{seed}")
         self.deadline = time.process_time() + seconds
         begun = time.process_time()
-        self.first = built(name, base, FIRST_SECONDS)
+        self.parts = parts
+        self.first = built(name, base, FIRST_SECONDS, parts=parts)
         self.pace = time.process_time() - begun  # seconds for one build
         self.samples: list[Built] = [self.first]
         self.raw: list[Values] = [base]
@@ -162,14 +175,39 @@ class Sampler:
         """Whether the time for this class is used up."""
         return time.process_time() > self.deadline
 
-    def try_one(self, values: Values, keep: bool = True) -> Built | None:
-        """Build, None where it cannot be; kept as a sample."""
+    def look_for(self, paths: Iterable[str]) -> list[str]:
+        """Those undeclared fields that make another model when they are given.
+
+        They are None from now on where they are not given.
+        """
+        found = []
+        for path in sorted(paths):
+            for value in UNLIKE:
+                values = copy.deepcopy(self.base)
+                try:
+                    put(values, path, value)
+                    sample = built(self.name, values, parts=False, disk=False)
+                except Exception:
+                    continue
+                if (sample.memory, sample.ties) != (self.first.memory, self.first.ties):
+                    found.append(path)
+                    break
+        kinds = {path: type(each) for path, each in nested(configured(self.name, self.base))}
+        for path in found:
+            where, _, key = path.rpartition(".")
+            if where in kinds:
+                UNDECLARED.setdefault(kinds[where], set()).add(key)
+            self.first.values.setdefault(path, None)
+        return found
+
+    def try_one(self, values: Values, keep: bool = True, disk: bool = True) -> Built | None:
+        """Build, None where it cannot be; kept as a sample, perhaps without its form on disk."""
         key = json.dumps(values, sort_keys=True, default=str)
         if key in self._seen:
             return None
         self._seen.add(key)
         try:
-            sample = built(self.name, values)
+            sample = built(self.name, values, parts=self.parts, disk=disk)
         except Exception:
             return None
         if keep:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ def names_in(text: str) -> set[str]:
 
 
 def wanted_fields(
-    learned: Mapping[str, Mapping[str, Any]], config_of: Any
+    learned: Mapping[str, Mapping[str, Any]], parts: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, set[str]]:
-    """Model type -> fields that some class reads."""
+    """Model type -> fields that some class reads; `parts` gives the sub-configs of a type."""
     found: dict[str, set[str]] = {}
     for facts in learned.values():
         found.setdefault(facts["config"], set())
@@ -65,7 +65,7 @@ def wanted_fields(
                 model_type = facts["config"]
                 *way, last = name.split(".")
                 for step in way:
-                    part = config_of(model_type).parts.get(step)
+                    part = parts(model_type).get(step)
                     model_type = type_name(type(part)) if part is not None else ""
                     if not model_type:
                         break
@@ -75,22 +75,42 @@ def wanted_fields(
     return found
 
 
+def parts_of(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Classes that a class always has as parts."""
+    for key in ("memory", "disk"):
+        for part in facts.get(key, {}).get("parts", ()):
+            if "class" in part:
+                yield part["class"]
+
+
 def write(
+    root: Path,
     learned: Mapping[str, dict[str, Any]],
     absent: Mapping[str, str],
     configs: Mapping[str, dict[str, Any]],
     kinds: Mapping[str, Any],
 ) -> None:
-    """Write one file per model folder, and the index."""
+    """Write one file per model folder, and the index.
+
+    A class of whose config nothing is known can answer nothing: it is absent, and so is an
+    abstract one without tensors.
+    """
     import transformers
 
-    DATA.mkdir(exist_ok=True)
-    for old in DATA.glob("*.json"):
+    root.mkdir(exist_ok=True, parents=True)
+    for old in root.glob("*.json"):
         old.unlink()
     files: dict[str, dict[str, Any]] = {}
     classes: dict[str, str] = {}
     types: dict[str, str] = {}
+    absent = dict(absent)
     for name, facts in sorted(learned.items()):
+        if facts["config"] not in configs:
+            absent[name] = f"nothing is known of configs of the model type {facts['config']}"
+            continue
+        if not facts["memory"].get("tensors") and not facts["memory"].get("parts"):
+            absent[name] = "it has no tensors of its own"
+            continue
         folder = folder_of(learner.model_class(name))
         classes[name] = folder
         files.setdefault(folder, {}).setdefault("classes", {})[name] = facts
@@ -99,14 +119,27 @@ def write(
         types[model_type] = folder
         files.setdefault(folder, {}).setdefault("configs", {})[model_type] = row
     for folder, content in sorted(files.items()):
-        (DATA / f"{folder}.json").write_text(spread(content), encoding="ascii")
+        (root / f"{folder}.json").write_text(spread(content), encoding="ascii")
     index = {
         "learned_from": {"transformers": transformers.__version__},
         "classes": classes,
         "configs": types,
         "absent": dict(sorted(absent.items())),
     }
-    (DATA / "index.json").write_text(spread(index, 2), encoding="ascii")
+    (root / "index.json").write_text(spread(index, 2), encoding="ascii")
+
+
+def publish(staged: Path, root: Path = DATA) -> None:
+    """Replace the data files by staged ones; only files that changed are touched."""
+    root.mkdir(exist_ok=True)
+    fresh = {path.name: path.read_bytes() for path in staged.glob("*.json")}
+    for name, content in fresh.items():
+        path = root / name
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+    for old in root.glob("*.json"):
+        if old.name not in fresh:
+            old.unlink()
 
 
 def spread(value: Any, depth: int = 5, indent: str = "") -> str:
