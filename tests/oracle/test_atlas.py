@@ -42,7 +42,6 @@ Verdicts = dict[str, Any]
 @pytest.fixture(scope="module")
 def library() -> Any:
     """The learner's builders, quickened."""
-    pytest.importorskip("transformers")
     from tidoctor.atlas.learn import examine, gates
 
     gates.prepare()

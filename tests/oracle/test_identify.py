@@ -27,6 +27,8 @@ CLASSES = sorted(
     if (facts := families.class_facts(name)) and facts.task == "causal-lm"
 )
 FOUND: dict[str, Identity] = {}  # of the classes that were looked at, for the figures at the end
+UNCOVERED: dict[str, str] = {}  # class -> why the atlas promises nothing
+UNCOVERED_CONFIGS: frozenset[str] = frozenset()
 
 
 @functools.cache
@@ -61,7 +63,8 @@ def test_a_fresh_save_is_of_its_class(name: str) -> None:
     try:
         shapes = expectation(config, name).disk
     except NotCovered as e:
-        pytest.skip(e.reason)  # nothing is promised, so there is nothing to be found
+        UNCOVERED[name] = e.reason  # nothing is promised, so there is nothing to be found
+        return
     found = FOUND[name] = identify(shapes)
     if found.exact:
         # Whatever else fits, the true class is among them: a wrong one never stands alone.
@@ -70,8 +73,8 @@ def test_a_fresh_save_is_of_its_class(name: str) -> None:
 
 
 def test_almost_all_are_found() -> None:
-    if len(FOUND) < 0.7 * len(CLASSES):
-        pytest.fail(f"only {len(FOUND)} of {len(CLASSES)} classes were looked at")
+    assert len(FOUND) + len(UNCOVERED) == len(CLASSES), "run the whole module"
+    assert len(FOUND) >= 0.85 * len(CLASSES), UNCOVERED
     exact = {name: [each.class_name for each in found.exact] for name, found in FOUND.items()}
     kept = [name for name, others in exact.items() if name in others]
     sizes = Counter(
@@ -87,7 +90,8 @@ def test_published_configs(case: dict[str, Any]) -> None:
     try:
         shapes = expectation(case["config"], case["class"]).disk
     except NotCovered as e:
-        pytest.skip(e.reason)
+        assert case["name"] in UNCOVERED_CONFIGS, e.reason
+        return
     found = identify(shapes)
     assert case["class"] in {each.class_name for each in found.exact}, found.told()
     check(found, case["class"], case["config"], shapes)

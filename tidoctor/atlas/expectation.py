@@ -24,6 +24,15 @@ __all__ = ["Expectation", "NotCovered", "expectation", "why_not"]
 
 Tensors = Mapping[str, tuple[int, ...]]
 
+# Keys that model code reads with a default of its own. Where the facts about a config do not know
+# one of them, they were learned without it, and a file that sets it may have other shapes.
+_ASIDE = frozenset({
+    "head_dim", "attention_head_size", "adapter_attn_dim", "alignment_intermediate_size",
+    "conv_kernel_size", "conv_groups", "embedding_size", "max_relative_positions", "norm_rel_ebd",
+    "position_buckets", "share_att_key", "talking_head", "router_bias", "output_proj_dims",
+    "spatial_pool_out_channels", "summary_type",
+})  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
@@ -88,6 +97,8 @@ def expectation(config: Mapping[str, Any], class_name: str) -> Expectation:
             f"{class_name} is built from configs of model_type {of.model_type}, and this one says "
             f"{data.shown(config['model_type'])}"
         )
+    if aside := _read_aside(config, of.model_type, source):
+        raise NotCovered(f"what `{aside}` does to the shapes of {class_name} is not known")
     resolved = resolve(config, of.model_type)
     memory = expansion.memory(of, resolved)
     ties = expansion.ties(of, resolved, memory)
@@ -182,3 +193,33 @@ def _quantisation(config: Mapping[str, Any]) -> str | None:
 @functools.cache
 def _patterns(texts: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     return tuple(map(re.compile, texts))
+
+
+def _read_aside(
+    settings: Mapping[str, Any], model_type: str, source: data.Data, depth: int = 4
+) -> str | None:
+    """A key that may change shapes and that the facts about this config do not know."""
+    facts = source.config(model_type)
+    known = {*facts.get("fields", {}), *facts.get("aliases", {}), *facts.get("parts", {})}
+    for key in sorted(_ASIDE & settings.keys() - known):
+        value = settings[key]
+        width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
+        if key == "head_dim" and value == _divided(width, heads):
+            continue
+        if key == "embedding_size" and value == width:
+            continue
+        if value not in (None, False, -1):
+            return key
+    for name, part in facts.get("parts", {}).items():
+        inner = settings.get(name)
+        if not isinstance(inner, Mapping) or not depth:
+            continue
+        own = inner.get("model_type") if part.get("open") else None
+        kind = own if isinstance(own, str) else part.get("type")
+        if isinstance(kind, str) and (found := _read_aside(inner, kind, source, depth - 1)):
+            return f"{name}.{found}"
+    return None
+
+
+def _divided(width: object, heads: object) -> int | None:
+    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads else None

@@ -14,7 +14,6 @@ from typing import Literal
 
 from tidoctor.atlas import data, renames
 from tidoctor.atlas.expectation import Expectation, expectation
-from tidoctor.atlas.expression import NotCovered
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -33,14 +32,6 @@ _QUANTISED = re.compile(
     r"|biases)$"
 )
 _PACKED = ("U8", "I8", "I32", "U32", "I16", "F8", "F4", "F6")
-# Keys that model code reads with a default of its own. Where the facts about a config do not know
-# one of them, they were learned without it, and a file that sets it may have other shapes.
-_ASIDE = frozenset({
-    "head_dim", "attention_head_size", "adapter_attn_dim", "alignment_intermediate_size",
-    "conv_kernel_size", "conv_groups", "embedding_size", "max_relative_positions", "norm_rel_ebd",
-    "position_buckets", "share_att_key", "talking_head", "router_bias", "output_proj_dims",
-    "spatial_pool_out_channels", "summary_type",
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +118,6 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
     Raises NotCovered where the promise of the class or the way of its names is not known.
     """
     expected = expectation(settings, class_name)
-    if aside := _read_aside(settings, expected.model_type):
-        raise NotCovered(f"what `{aside}` does to the shapes of {class_name} is not known")
     prefix = data.current().layout(class_name).get("prefix", "")
     rules = renames.conversions(class_name, prefix, _model_types(settings))
     loading = renames.load(files, expected.memory, rules, prefix)
@@ -257,34 +246,6 @@ def _model_types(settings: Mapping[str, object], at: str = "", depth: int = 4) -
                 found[place] = str(value["model_type"])
             found |= _model_types(value, f"{place}.", depth - 1)
     return found
-
-
-def _read_aside(settings: Mapping[str, object], model_type: str, depth: int = 4) -> str | None:
-    """A key that may change shapes and that the facts about this config do not know."""
-    facts = data.current().config(model_type)
-    known = {*facts.get("fields", {}), *facts.get("aliases", {}), *facts.get("parts", {})}
-    for key in sorted(_ASIDE & settings.keys() - known):
-        value = settings[key]
-        width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
-        if key == "head_dim" and value == _divided(width, heads):
-            continue
-        if key == "embedding_size" and value == width:
-            continue
-        if value not in (None, False, -1):
-            return key
-    for name, part in facts.get("parts", {}).items():
-        inner = settings.get(name)
-        if not isinstance(inner, Mapping) or not depth:
-            continue
-        own = inner.get("model_type") if part.get("open") else None
-        kind = own if isinstance(own, str) else part.get("type")
-        if isinstance(kind, str) and (found := _read_aside(inner, kind, depth - 1)):
-            return f"{name}.{found}"
-    return None
-
-
-def _divided(width: object, heads: object) -> int | None:
-    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads else None
 
 
 class _Any:

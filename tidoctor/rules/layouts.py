@@ -225,12 +225,18 @@ def foreign_layout(view: View) -> Iterator[Finding]:
     if program is None:
         return
     fit = view.fit if view.settings else "there is no config.json"
-    if not isinstance(fit, str) and not fit.missing:
-        return  # transformers reads these names
+    own = view.target
+    if isinstance(fit, str):
+        # Some classes are saved in the layout of their vendor.
+        known = own is not None and own.embedding is not None and own.embedding not in view.tensors
+    else:
+        known = bool(fit.missing)
+        if not known:
+            return  # transformers reads these names
     names = list(view.checkpoint.tensors)
     missing = [] if isinstance(fit, str) else [gap.name for gap in fit.missing]
     yield found(
-        ERROR if view.settings else NOTE,
+        ERROR if known else NOTE,
         f"the names are those of {program}",
         at=place(view, next(iter(view.tensors))),
         tensors=(*names, *missing),
