@@ -191,7 +191,9 @@ def test_a_norm_of_each_head_tells_the_heads() -> None:
     found = identify(qwen3())
     expected = {"head_dim": 64, "num_attention_heads": 4, "num_key_value_heads": 1}
     assert expected.items() <= of(found, "Qwen3ForCausalLM").items()
-    assert expected.items() <= found.fields.items()
+    # Others that fit (a mixture of experts whose layers are all dense) read a size that their
+    # config may leave out: what all agree on is less.
+    assert "head_dim" in {*found.fields, *found.undetermined}
     assert "LlamaForCausalLM" not in names(found)
 
 

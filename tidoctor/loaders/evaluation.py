@@ -121,7 +121,7 @@ class _Case:
         checks = (
             self.refused, self.class_refused, self.flag_refused, self.config_refused,
             self.files_unread, self.duplicated, self.index_differs, self.misnamed, self.headless,
-            self.misshapen, self.delegated, self.defaulted, self.undetermined,
+            self.misshapen, self.delegated, self.defaulted, self.stale, self.undetermined,
         )  # fmt: skip
         for check in checks:
             if (found := check()) is not None:
@@ -301,6 +301,17 @@ class _Case:
             "duplicate", (name,), "files",
             quoting={"name": name, "first": first, "second": second},
         )  # fmt: skip
+
+    def stale(self) -> Verdict | None:
+        """A tensor that is read from another file than the one that the index names."""
+        stale = self.exam.seen(self.record).stale
+        if stale is None:
+            return None
+        name, file, listed = (printable(each) for each in stale)
+        return self.unknown(
+            f"it takes {name} from {file}, where the index names {listed}: whether both copies are "
+            "equal was not compared"
+        )
 
     def index_differs(self) -> Verdict | None:
         """An index whose names are not those in the files, for those who compare them."""

@@ -20,11 +20,14 @@ class Seen:
         files: those it reads, in its order.
         tensors: name -> shape of the copy that counts, in the order of the files.
         twice: (name, first file, second file) of a name that stands in two of them, else None.
+        stale: (name, its file, the file in the index) of a name whose copy that counts is not the
+            one that the index names, else None.
     """
 
     files: tuple[str, ...]
     tensors: Mapping[str, Shape]
     twice: tuple[str, str, str] | None = None
+    stale: tuple[str, str, str] | None = None
 
 
 def seen(patient: Patient, record: Record) -> Seen:
@@ -46,7 +49,16 @@ def seen(patient: Patient, record: Record) -> Seen:
                 twice = (name, home[name], file)
             home[name] = file
             tensors[name] = shape
-    return Seen(files, tensors, twice)
+    index = {} if patient.index is None or files == (_SINGLE,) else patient.index
+    stale = next(
+        (
+            (name, home[name], file)
+            for name, file in index.items()
+            if name in home and home[name] != file and name in patient.files.get(file, ())
+        ),
+        None,
+    )
+    return Seen(files, tensors, twice, stale)
 
 
 def _files(patient: Patient, record: Record) -> tuple[str, ...]:

@@ -96,7 +96,9 @@ class Lesson:
         self.reads |= self.extras
         # Asked for with a default at hand: `getattr(config, "head_dim", None)`.
         undeclared = {each for each in self.missed if not is_inert(each)} - self.reads
-        self.reads |= set(self.sampler.look_for(undeclared - self.sampler.first.values.keys()))
+        there = self.sampler.first.values.keys()  # since a class before this one asked for them
+        self.reads |= undeclared & there
+        self.reads |= set(self.sampler.look_for(undeclared - there))
         # Read after the construction, when weights are tied.
         self.reads |= {
             path for path in self.sampler.first.values if path.endswith("tie_word_embeddings")
