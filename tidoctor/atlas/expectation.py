@@ -30,7 +30,7 @@ _ASIDE = frozenset({
     "head_dim", "attention_head_size", "adapter_attn_dim", "alignment_intermediate_size",
     "conv_kernel_size", "conv_groups", "embedding_size", "max_relative_positions", "norm_rel_ebd",
     "position_buckets", "share_att_key", "talking_head", "router_bias", "output_proj_dims",
-    "spatial_pool_out_channels", "summary_type",
+    "spatial_pool_out_channels",
 })  # fmt: skip
 
 
