@@ -54,7 +54,7 @@ class Resolved:
         Also where single layers have settings of their own (`per_layer_config`, transformers 5):
         they change sizes that are read here for all layers alike.
         """
-        if values.get("per_layer_config"):
+        if "per_layer_config" in values:  # empty, it says that no layer differs: this matters too
             raise NotCovered(
                 f"`{path}per_layer_config` gives layers settings of their own, and what they "
                 "change is not known"
