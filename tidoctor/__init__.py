@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidoctor.atlas.expectation import Expectation
-    from tidoctor.atlas.identify import Identity
+    from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.opinion import Opinion

@@ -82,6 +82,10 @@ class Expectation:
         """Whether a loader complains when a file lacks this tensor of `disk`."""
         return not any(pattern.search(name) for pattern in _patterns(self.missing_ok))
 
+    def passed_over(self, name: str) -> bool:
+        """Whether a loader says nothing of this name when a file has it and the class does not."""
+        return any(pattern.search(name) for pattern in _patterns(self.unexpected_ok))
+
 
 def expectation(config: Mapping[str, Any], class_name: str) -> Expectation:
     """The tensors that a class has under the values of a config.json.

@@ -19,7 +19,7 @@ from tidoctor.report.verdict import word
 
 if TYPE_CHECKING:
     from tidoctor.atlas.expectation import Expectation
-    from tidoctor.atlas.identify import Identity
+    from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint, Tensor
     from tidoctor.expecting import Answer
     from tidoctor.loaders import Consumer

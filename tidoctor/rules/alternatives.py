@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidoctor.atlas import data, families, identify
+from tidoctor.atlas import data, families
 from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.names import template
@@ -22,6 +22,8 @@ def candidates(class_name: str, files: Shapes) -> list[tuple[str, str]]:
     They have the embedding under a name of the files and all other names in their layouts. Those
     of the same model type come first, then those of the same task; the class itself is left out.
     """
+    from tidoctor.atlas import identify
+
     own = str(data.current().layout(class_name)["config"])
     facts = families.class_facts(class_name)
     if facts is None:

@@ -32,6 +32,7 @@ _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpe
 _MOST_PAIRS = 4_000_000  # names compared with names
 _MOST_OWN = 10  # tensors of a head; a masked language model has up to eight
 
+
 @rule("C04", "base-class-saved")
 def base_class_saved(view: View) -> Iterator[Finding]:
     """`architectures` names no class that fits: the bare base, a wrapper, another class's head.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tidoctor.atlas import families
-from tidoctor.atlas.identify import HIDDEN
+from tidoctor.atlas.identity import HIDDEN
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.names import brief, collapse, printable
@@ -26,9 +26,8 @@ from tidoctor.rules.rule import (
     safe,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, MORE_ROWS, View, is_foreign_config
+from tidoctor.rules.view import FLOATS, LAYER_COUNTS, MORE_ROWS, View, is_foreign_config
 
-_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _DRAFT_PARTS = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 _LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
@@ -235,7 +234,7 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     view.need_config()
     view.need_whole()
     layers = next(
-        (view.setting(k)[0] for k in _LAYER_COUNTS if view.setting(k)[0] is not None), None
+        (view.setting(k)[0] for k in LAYER_COUNTS if view.setting(k)[0] is not None), None
     )
     key = next((k for k in _DRAFT_COUNTS if view.setting(k)[0] is not None), None)
     declared, path = view.setting(key) if key else (None, ())

@@ -29,7 +29,7 @@ from tidoctor.rules.rule import (
     rule,
     set_key,
 )
-from tidoctor.rules.view import View, spellings
+from tidoctor.rules.view import LAYER_COUNTS, View, spellings
 from tidoctor.rules.wording import (
     MOST_ROWS,
     gap_rows,
@@ -39,7 +39,6 @@ from tidoctor.rules.wording import (
     shape_text,
 )
 
-LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _LAYER_ROOTS = ("layers", "h", "blocks")
 _MOST_LAYERS = 10_000
 _NUMBER = re.compile(r"[0-9]{1,6}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from tidoctor.atlas import data, renames
@@ -121,7 +122,6 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
     prefix = data.current().layout(class_name).get("prefix", "")
     rules = renames.conversions(class_name, prefix, _model_types(settings))
     loading = renames.load(files, expected.memory, rules, prefix)
-    optional = _any(expected.missing_ok)
     unsaved = frozenset(expected.unsaved)
     fed = {*loading.fed, *loading.mismatched, *loading.unknown}
     held = {root for alias, root in expected.ties.items() if alias in fed}
@@ -131,7 +131,7 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
             name in expected.ties
             or name in held
             or name in unsaved
-            or optional(name)
+            or not expected.required(name)
             or _UNIMPORTANT.search(name) is not None
         )
 
@@ -141,8 +141,8 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
     gaps: dict[str, Gap] = {}
     misfits: dict[str, Misfit] = {}
     unclear = False
+    spelt = _Spelling(expected, rules, prefix)
     if lost or short or wrong:
-        spelt = _Spelling(expected, rules, prefix)
         for name in (*lost, *short):
             partly = loading.missing.get(name) or loading.mismatched[name]
             if partly.sources and not partly.lacking:
@@ -159,11 +159,10 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
                 odd = [Misfit(each.sources[0], files[each.sources[0]], each.wanted)]
             misfits |= {one.name: one for one in odd}
             unclear = unclear or not odd
-    passed = _any(expected.unexpected_ok)
     extra = tuple(
         name
         for name in loading.unexpected
-        if not passed(name) and _UNIMPORTANT.search(name) is None
+        if not expected.passed_over(name) and _UNIMPORTANT.search(name) is None
     )
     return Fit(
         expected=expected,
@@ -173,34 +172,25 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
         needed=len(expected.memory) - len(expected.ties) - len(unsaved),
         without=len(lost),
         unclear=unclear or bool(loading.raises) or bool(loading.unknown),
-        respelled=tuple(_respelled(loading, expected, rules, prefix)),
+        respelled=tuple(_respelled(loading, spelt)),
         files=files,
     )
 
 
-def _respelled(
-    loading: renames.Loading, expected: Expectation, rules: Sequence[renames.Rule], prefix: str
-) -> Iterator[Respelling]:
+def _respelled(loading: renames.Loading, spelt: _Spelling) -> Iterator[Respelling]:
     """What is fed from names that a fresh save does not have."""
-    saved = expected.saved
-    odd = {
-        name: each
-        for name, each in loading.fed.items()
-        if saved and not all(source in saved for source in each.sources)
-    }
-    if not odd or not saved:
+    if not spelt.disk:
         return
-    fresh = renames.load(saved, expected.memory, rules, prefix).fed
-    for name, each in odd.items():
-        if name not in fresh:
-            continue  # a tied alias, or one that is never saved
-        steps = {*each.through, *fresh[name].through}
+    for name, each in loading.fed.items():
+        if all(source in spelt.disk for source in each.sources) or name not in spelt.fed:
+            continue  # spelt alike, or a tied alias, or one that is never saved
+        steps = {*each.through, *spelt.fed[name].through}
         kind: Kind = "names"
         if steps & _STACKING:
             kind = "experts"
         elif steps & _JOINING:
             kind = "projections"
-        yield Respelling(kind, each.sources, fresh[name].sources)
+        yield Respelling(kind, each.sources, spelt.fed[name].sources)
 
 
 class _Spelling:
@@ -211,14 +201,18 @@ class _Spelling:
     ) -> None:
         self.memory = expected.memory
         self.disk: Shapes = expected.saved or {}
-        self.sources: dict[str, tuple[str, ...]] = {}
-        if expected.saved:
-            fed = renames.load(expected.saved, expected.memory, rules, prefix).fed
-            self.sources = {name: each.sources for name, each in fed.items()}
+        self._rules, self._prefix = rules, prefix
+
+    @cached_property
+    def fed(self) -> Mapping[str, renames.Fed]:
+        """What each tensor in memory is fed from by a fresh save; empty where it is not known."""
+        if not self.disk:
+            return {}
+        return renames.load(self.disk, self.memory, self._rules, self._prefix).fed
 
     def gaps(self, name: str, lacking: Sequence[str], files: Shapes) -> Iterator[Gap]:
         """What the files would have to hold for a tensor in memory."""
-        known = self.sources.get(name, ())
+        known = self.fed[name].sources if name in self.fed else ()
         spelt = [source for source in known if source not in files]
         if lacking and not all(source in self.disk for source in lacking):
             spelt = []  # the files are of another generation, with names of its own
@@ -246,19 +240,6 @@ def _model_types(settings: Mapping[str, object], at: str = "", depth: int = 4) -
                 found[place] = str(value["model_type"])
             found |= _model_types(value, f"{place}.", depth - 1)
     return found
-
-
-class _Any:
-    """Whether one of some regular expressions is found in a name."""
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self.patterns = [re.compile(p) for p in patterns]
-
-    def __call__(self, name: str) -> bool:
-        return any(p.search(name) for p in self.patterns)
-
-
-_any = _Any
 
 
 def quantised(names: Iterable[str], dtypes: Iterable[str]) -> str | None:

@@ -57,7 +57,7 @@ def _respelled(view: View, kind: Kind) -> list[Respelling]:
 
 
 def _note(
-    view: View, rows: Sequence[Respelling], said: str, cure: Cure | None, caution: str
+    view: View, rows: Sequence[Respelling], said: str, cure: Cure | None
 ) -> Finding:
     names = list(dict.fromkeys(n for each in rows for n in each.files))
     fresh = list(dict.fromkeys(n for each in rows for n in each.saved))
@@ -71,7 +71,7 @@ def _note(
             Evidence("names", f"a fresh save has {some_patterns(fresh)}", len(fresh)),
         ),
         cure=cure,
-        caution=caution,
+        caution="transformers 5 reads both; other readers may know one of them only",
     )
 
 
@@ -107,7 +107,6 @@ def layout_generation(view: View) -> Iterator[Finding]:
         consent(f"rename {len(pairs)} tensors", *(rename(old, new) for old, new in pairs))
         if free
         else None,
-        "transformers 5 reads both; other readers may know one of them only",
     )
 
 
@@ -141,7 +140,6 @@ def experts_packed(view: View) -> Iterator[Finding]:
         if packed
         else "the experts are stored otherwise than in a fresh save",
         advice(_USUAL),
-        "transformers 5 reads both; other readers may know one of them only",
     )
 
 
@@ -169,8 +167,7 @@ def projections_fused(view: View) -> Iterator[Finding]:
             if fused
             else "projections are stored otherwise than in a fresh save",
             advice(_USUAL),
-            "transformers 5 reads both; other readers may know one of them only",
-        )
+            )
     if groups := view.account.fused:
         stored = [view.tensors[n].name for g in groups for n in g.stored]
         needed = [n for g in groups for n in g.needed]

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from tidoctor.atlas import data, families
 from tidoctor.atlas.expression import NotCovered
-from tidoctor.atlas.identify import Identity, has_names, identify
-from tidoctor.names import is_adapter
-from tidoctor.rules.fitting import Fit, quantised
+from tidoctor.atlas.identity import Identity
+from tidoctor.rules.fitting import Fit
 
 if TYPE_CHECKING:
     from tidoctor.rules.view import View
@@ -20,13 +19,10 @@ if TYPE_CHECKING:
 
 def likeness(view: View) -> Identity:
     """The classes that the tensors may belong to; without any where the tensors cannot tell."""
-    if view.incomplete:
-        return Identity((), view.incomplete)
-    if any(is_adapter(name) for name in view.checkpoint.tensors):
-        return Identity((), "an adapter is not merged")
-    matrices = {t.dtype for t in view.tensors.values() if len(t.shape) == 2}
-    if packed := quantised(view.tensors, matrices):
-        return Identity((), packed)
+    from tidoctor.atlas.identify import identify
+
+    if reason := view.incomplete or view.packed:
+        return Identity((), reason)
     return identify({name: tensor.shape for name, tensor in view.tensors.items()})
 
 
@@ -42,6 +38,8 @@ def doubt(view: View) -> str | None:
         return "there is no config.json"
     if view.declared_name is None or view.settings.get("auto_map"):
         return None
+    from tidoctor.atlas.identify import has_names
+
     name = families.modern_name(view.declared_name)
     try:
         if name not in data.current().class_names or has_names(name, view.tensors):

@@ -68,6 +68,9 @@ MORE_ROWS = frozenset({
 })  # fmt: skip
 """Families whose embedding has further rows (images, prompts, audio) or another count for them."""
 
+LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+"""Keys that count layers, in order of preference."""
+
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 UNREADABLE: frozenset[str] = frozenset(
     {
@@ -439,6 +442,11 @@ class View:
         for level in (self.settings, self.text_settings):
             if level.get("quantization_config") or level.get("compression_config"):
                 return "the weights are quantised"
+        return self.packed
+
+    @cached_property
+    def packed(self) -> str:
+        """Why names and shapes are not those of plain weights, "" where they are."""
         if any(is_adapter(n) for n in self.checkpoint.tensors):
             return "an adapter is not merged"
         matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}

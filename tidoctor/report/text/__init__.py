@@ -10,7 +10,7 @@ from tidoctor.names import printable
 from tidoctor.report.style import Style
 
 if TYPE_CHECKING:
-    from tidoctor.atlas.identify import Identity
+    from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
     from tidoctor.finding import Diagnosis

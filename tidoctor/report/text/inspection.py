@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from tidoctor import rules
-from tidoctor.atlas.identify import Identity
+from tidoctor.atlas.identity import Identity
 from tidoctor.checkpoint import Checkpoint, Tensor
 from tidoctor.names import collapse, natural_key, printable
 from tidoctor.report import units
