@@ -83,6 +83,18 @@ def parts_of(facts: Mapping[str, Any]) -> Iterator[str]:
                 yield part["class"]
 
 
+def from_timm(
+    model_type: str, configs: Mapping[str, Mapping[str, Any]], seen: tuple[str, ...] = ()
+) -> bool:
+    """Whether a config has a part that timm builds: the learner puts a stand-in in its place."""
+    if model_type.startswith("timm"):
+        return True
+    if model_type in seen or model_type not in configs:
+        return False
+    parts = configs[model_type].get("parts", {}).values()
+    return any(from_timm(str(part.get("type")), configs, (*seen, model_type)) for part in parts)
+
+
 def write(
     root: Path,
     learned: Mapping[str, dict[str, Any]],
@@ -110,6 +122,9 @@ def write(
             continue
         if not facts["memory"].get("tensors") and not facts["memory"].get("parts"):
             absent[name] = "it has no tensors of its own"
+            continue
+        if from_timm(facts["config"], configs):
+            absent[name] = "a part of it comes from timm, for which something else stood in"
             continue
         folder = folder_of(learner.model_class(name))
         classes[name] = folder
