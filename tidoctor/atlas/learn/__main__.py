@@ -5,7 +5,8 @@
 Needs torch and transformers 5 (`pip install tidoctor[learn]`). Three steps: every class is
 learned in a few seconds from models built on the meta device; the config classes that they need
 are learned; the gates (`tidoctor.atlas.learn.gates`) hold all of it against the library on other
-configs and take out what is wrong anywhere. Then the data files are replaced and the coverage is
+configs. A class that was wrong anywhere is learned again with the config that showed it, and what
+is wrong in the last round is taken out. Then the data files are replaced and the coverage is
 printed by task, with the reason for each class that is absent.
 
 The cache holds one file per finished class and config class, so that an interrupted run goes on
@@ -38,6 +39,9 @@ from tidoctor.atlas.learn.write import DATA, publish
 
 SECONDS = 30.0
 ABSENT = "absent"
+COUNTERS = "counters"
+# How often classes that failed are learned again from what they failed on.
+AGAIN = 2
 
 
 class Known(Mapping[str, Any]):
@@ -70,8 +74,10 @@ class Known(Mapping[str, Any]):
         from tidoctor.atlas.learn.forms import Inexpressible
 
         self._busy.append(name)
+        path = self.cache / COUNTERS / f"{name}.json"
+        counters = json.loads(path.read_text()) if path.exists() else []
         try:
-            return learn(name, self, self.seconds)
+            return learn(name, self, self.seconds, counters)
         except (Inexpressible, learner.Unbuildable) as reason:
             return {ABSENT: f"{type(reason).__name__}: {reason}"[:300]}
         except Exception as error:
@@ -140,15 +146,22 @@ def main() -> int:
     gates.prepare()
     gates.below(gates.Coverage(arguments.data, {}), arguments.floor)  # are they readable?
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    learn_classes(arguments.cache, arguments.workers, arguments.seconds)
-    print(f"learned after {time.monotonic() - begun:.0f} s", flush=True)
-    staged = arguments.cache / "staged"
-    assemble(arguments.cache, staged, arguments.workers)
-    print(f"assembled after {time.monotonic() - begun:.0f} s", flush=True)
-    coverage = gates.passed(
-        staged, workers=arguments.workers, count=arguments.count, seed=arguments.seed,
-        real=arguments.real, saves=arguments.saved,
-    )  # fmt: skip
+    staged, counters = arguments.cache / "staged", arguments.cache / COUNTERS
+    counters.mkdir(exist_ok=True)
+    for turn in range(1 + AGAIN):
+        learn_classes(arguments.cache, arguments.workers, arguments.seconds)
+        print(f"learned after {time.monotonic() - begun:.0f} s", flush=True)
+        assemble(arguments.cache, staged, arguments.workers)
+        print(f"assembled after {time.monotonic() - begun:.0f} s", flush=True)
+        coverage = gates.passed(
+            staged, workers=arguments.workers, count=arguments.count,
+            seed=f"{arguments.seed}{turn or ''}", real=arguments.real, saves=arguments.saved,
+            counters=counters,
+        )  # fmt: skip
+        if not coverage.wrong or turn == AGAIN:
+            break
+        for name in coverage.wrong:
+            (arguments.cache / f"{name}.json").unlink(missing_ok=True)
     publish(staged, arguments.data)
     print("\n".join(coverage.lines()))
     print(f"done after {time.monotonic() - begun:.0f} s")

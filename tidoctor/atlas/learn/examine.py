@@ -23,7 +23,11 @@ FLIPS = 8  # fields that are changed alone, to find the corners
 
 
 class Result(NamedTuple):
-    """One class: how many answers were exact, wrong and not covered, and an example."""
+    """One class: how many answers were exact, wrong and not covered, and an example.
+
+    Attributes:
+        counters: raw configs on which the answer was wrong.
+    """
 
     name: str
     exact: int
@@ -31,6 +35,7 @@ class Result(NamedTuple):
     uncovered: int
     example: str
     reason: str
+    counters: tuple[Values, ...] = ()
 
 
 def one(job: tuple[str, int, str]) -> Result:
@@ -38,6 +43,7 @@ def one(job: tuple[str, int, str]) -> Result:
     name, count, seed = job
     counts: Counter[str] = Counter()
     example = reason = ""
+    counters: list[Values] = []
     try:
         rows = configs_of(name, count, seed)
     except Exception as error:
@@ -48,11 +54,16 @@ def one(job: tuple[str, int, str]) -> Result:
                 continue
             verdict, words = judged(name, values, sample)
             counts[verdict] += 1
-            if verdict == "wrong" and not example:
-                example = words
+            if verdict == "wrong":
+                example = example or words
+                if raw not in counters:
+                    counters.append(raw)
             if verdict == "uncovered" and not reason:
                 reason = words
-    return Result(name, counts["exact"], counts["wrong"], counts["uncovered"], example, reason)
+    return Result(
+        name, counts["exact"], counts["wrong"], counts["uncovered"], example, reason,
+        tuple(counters),
+    )  # fmt: skip
 
 
 def configs_of(name: str, count: int, seed: str) -> list[tuple[Values, Built]]:

@@ -11,8 +11,10 @@ import numpy as np
 from tidoctor.atlas.learn.fit import VARIABLES, Fitter, NoFit, Patience, Universe, Vocabulary
 
 Shape = tuple[int, ...]
-# A list of parts with a fixed, small number of members is spelled out.
+# A list of parts with a fixed number of members is spelled out: a small one, or any where each
+# member is of its own kind.
 SPELLED_OUT = 8
+EACH_ITS_OWN = 256
 # Of processor time, for one template: what takes longer is not understood.
 SECONDS = 2.5
 
@@ -97,6 +99,7 @@ class Form:
         vocabulary: Vocabulary,
         hints: Mapping[str, Sequence[list[str | None]]],
         priors: Sequence[tuple[str, Any]] = (),
+        spelled: int = SPELLED_OUT,
     ) -> None:
         """Learn it.
 
@@ -106,11 +109,13 @@ class Form:
             vocabulary: likely expressions and conditions.
             hints: concrete name -> expressions seen for its dimensions.
             priors: rows of a form learned before that a tensor here may share.
+            spelled: members up to which a list that is always as long is spelled out.
 
         Raises:
             Inexpressible: some part could not be explained.
         """
         self.values, self.vocabulary, self.hints = values, vocabulary, hints
+        self.spelled = spelled
         self.counts: dict[str, str] = {}
         self.tensors: dict[str, Any] = {}
         self.templates: list[Template] = []
@@ -178,17 +183,17 @@ class Form:
         largest = max(sets, key=lambda each: (len(each), max(each)))
         run = largest == frozenset(range(len(largest)))
         varies = len(sets) > 1
-        if run and (varies or len(largest) > SPELLED_OUT) and len(chain) < len(VARIABLES):
+        if run and (varies or len(largest) > self.spelled) and len(chain) < len(VARIABLES):
             try:
                 self._counted(before, chain, entries, members)
                 return
             except NoFit:
-                if len(largest) > 4 * SPELLED_OUT:
+                if len(largest) > max(4 * SPELLED_OUT, self.spelled):
                     raise Inexpressible("number", f"{before}*") from None
         inner: dict[str, list[Entry]] = {}
         for point, rest, name, shape in entries:
             inner.setdefault(rest[0], []).append((point, rest[1:], name, shape))
-        if len(inner) > 4 * SPELLED_OUT:
+        if len(inner) > max(4 * SPELLED_OUT, self.spelled):
             raise Inexpressible("number", f"{before}*")
         for number in sorted(inner, key=int):
             self._walk(f"{before}{number}", chain, inner[number])

@@ -156,8 +156,17 @@ def removed(root: Path, wrong: Mapping[str, str]) -> dict[str, str]:
 class Coverage:
     """How many of the classes that the library builds are answered for, by task."""
 
-    def __init__(self, root: Path, silent: Mapping[str, str]) -> None:
-        """`silent` are classes without any answer to their own defaults, with the reason."""
+    def __init__(
+        self, root: Path, silent: Mapping[str, str], wrong: Iterable[str] = ()
+    ) -> None:
+        """Count.
+
+        Args:
+            root: folder of the data files.
+            silent: classes without any answer to their own defaults, with the reason.
+            wrong: classes that were taken out because something they said was wrong.
+        """
+        self.wrong = frozenset(wrong)
         index = json.loads((root / "index.json").read_text())
         self.rows: dict[str, Counter[str]] = {}
         self.reasons: dict[str, list[str]] = {}
@@ -200,8 +209,20 @@ def passed(
     real: Path | None = None,
     saves: int = SAVED,
     only: str = "",
+    counters: Path | None = None,
 ) -> Coverage:
-    """Run all gates on the data in a folder, remove what failed, and count what is left."""
+    """Run all gates on the data in a folder, remove what failed, and count what is left.
+
+    Args:
+        root: the folder.
+        workers: processes.
+        count: random configs for each class.
+        seed: of the random configs.
+        real: JSON file of published configs.
+        saves: classes of which a model is really written.
+        only: regex of names of classes.
+        counters: folder to note the random configs in on which a class was wrong.
+    """
     index = json.loads((root / "index.json").read_text())
     names = [name for name in index["classes"] if re.search(only, name)]
     wrong: dict[str, str] = {}
@@ -215,6 +236,8 @@ def passed(
             totals.update(exact=result.exact, wrong=result.wrong, uncovered=result.uncovered)
             if result.wrong:
                 wrong[result.name] = f"wrong on a random config: {result.example}"
+                if counters:
+                    note(counters / f"{result.name}.json", result.counters)
             if not result.exact:
                 silent[result.name] = f"its defaults are not covered: {result.reason}"
             if result.wrong or result.uncovered:
@@ -239,7 +262,14 @@ def passed(
             print(f"{title}: {dict(verdicts)}", flush=True)
     for name, reason in removed(root, wrong).items():
         print(f"removed {name}: {reason}", flush=True)
-    return Coverage(root, silent)
+    return Coverage(root, silent, wrong)
+
+
+def note(path: Path, configs: Iterable[Mapping[str, Any]]) -> None:
+    """Add configs to a file of them."""
+    known = json.loads(path.read_text()) if path.exists() else []
+    known += [dict(each) for each in configs if each not in known]
+    path.write_text(json.dumps(known))
 
 
 def told(name: str, verdict: str, words: str) -> None:
@@ -254,6 +284,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", default=SEED, help="of the random configs")
     parser.add_argument("--real", type=Path, metavar="FILE",
                         help="JSON list of published configs: name, class, config")  # fmt: skip
+    parser.add_argument("--counters", type=Path, metavar="FOLDER",
+                        help="note the random configs here on which a class was wrong")  # fmt: skip
     parser.add_argument("--saved", type=int, default=SAVED, metavar="N",
                         help="classes of which a model is really written")  # fmt: skip
     parser.add_argument("--floor", action="append", default=[], metavar="TASK=PERCENT",
@@ -306,6 +338,7 @@ def main() -> int:
     coverage = passed(
         arguments.data, workers=arguments.workers, count=arguments.count, seed=arguments.seed,
         real=arguments.real, saves=arguments.saved, only=arguments.only,
+        counters=arguments.counters,
     )  # fmt: skip
     print("\n".join(coverage.lines()))
     failed = below(coverage, arguments.floor)

@@ -124,7 +124,7 @@ def write(
             absent[name] = "it has no tensors of its own"
             continue
         if from_timm(facts["config"], configs):
-            absent[name] = "a part of it comes from timm, for which something else stood in"
+            absent[name] = "Unbuildable: a part of it comes from timm, which a stand-in replaced"
             continue
         folder = folder_of(learner.model_class(name))
         classes[name] = folder
