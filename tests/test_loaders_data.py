@@ -12,7 +12,9 @@ from tidoctor.errors import Usage
 from tidoctor.finding import Certainty, Outcome
 from tidoctor.loaders import Asked, Consumer, Patient, Record, asked, consumer, evaluate, names
 from tidoctor.loaders.patient import Loading
-from tidoctor.loaders.policy import HEADS, TEMPLATES, fill, parse
+from tidoctor.loaders.messages import TEMPLATES, fill
+from tidoctor.loaders.parsing import parse
+from tidoctor.loaders.policy import HEADS
 
 EVERY = [consumer(name) for name in names()]
 RECORDS = [(c, r) for c in EVERY for r in c.records]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tidoctor.atlas import families
 from tidoctor.atlas.families import ClassFacts
 from tidoctor.finding import Cure, Evidence, Finding, Location, Outcome, Verdict
 from tidoctor.loaders import Asked, Examination, Patient
-from tidoctor.loaders.patient import Loading
+from tidoctor.loaders.patient import Answer, Copy, Loading
 from tidoctor.rules.rule import (
     ERROR,
     NOTE,
@@ -20,8 +20,9 @@ from tidoctor.rules.rule import (
     rule,
     safe,
 )
-from tidoctor.rules.view import GENERATING, View
+from tidoctor.rules.view import GENERATING, UNREADABLE, View
 
+_MOST_COMPARED = 2 << 30  # bytes of one tensor of which two copies are compared
 _GENERATORS = tuple(task for task in GENERATING if task != "masked-lm")
 
 
@@ -75,7 +76,13 @@ def patient(view: View) -> Patient:
         },
         index=c.index.weight_map if c.index else None,
         read=tuple(w.name for w in c.weights),
-        incomplete=None if _hidden(view) else view.incomplete,
+        formats={
+            w.name: _format(w.header.metadata)
+            for w in (*c.weights, *c.extras)
+            if w.header.metadata is not None
+        },
+        home={name: tensor.file for name, tensor in c.tensors.items()},
+        incomplete=_incomplete(view),
         prefix="" if facts is None or base else facts.prefix,
         head=facts.head if facts else None,
         embedding=facts.embedding if facts else None,
@@ -83,6 +90,7 @@ def patient(view: View) -> Patient:
         stored_embedding=view.tensors[view.embedding].name if view.embedding else None,
         head_parts=_head_parts(view),
         same=lambda: _same(view),
+        equal=lambda one, other: _equal(view, one, other),
         tied=view.tie.meant,
         tied_v4=view.tie.v4,
         tied_v5=view.tie.v5,
@@ -131,32 +139,40 @@ def _promised(
         return None, nothing, nothing, None, "the class is not known here"
     fit = view.fit_as(facts.name, raw=True)
     if isinstance(fit, str):
-        return None, nothing, nothing, None, fit
-    loading = Loading(
-        missing=tuple(g.name for g in fit.missing if g.name != facts.head),
-        misfits=tuple((m.name, m.found, m.expected) for m in fit.mismatched),
-        unclear=fit.unclear,
-    )
-    promise = fit.expected
+        loading, why = None, fit
+        promise = view.promise(facts.name)
+        if isinstance(promise, str):
+            return None, nothing, nothing, None, fit
+    else:
+        promise, why = fit.expected, ""
+        loading = Loading(
+            missing=tuple(g.name for g in fit.missing if g.name != facts.head),
+            misfits=tuple((m.name, m.found, m.expected) for m in fit.mismatched),
+            unclear=fit.unclear,
+        )
     if promise.saved is None:
         return None, nothing, nothing, loading, promise.saved_reason
     optional = {n for n in promise.saved if not promise.required(n) or view.is_idle(n)}
     aliases = frozenset(promise.disk_ties)
-    return dict(promise.saved), frozenset(optional), aliases, loading, ""
+    return dict(promise.saved), frozenset(optional), aliases, loading, why
 
 
-def _hidden(view: View) -> bool:
-    """Whether all that is lacking stands in files of the index, which a single file hides.
+def _incomplete(view: View) -> str | None:
+    """Why tensors may be missing of which neither files nor index tell.
 
-    To loaders that go by the index they are not hidden.
+    A file that is only absent is told by both: what that comes to depends on the loader.
     """
     c = view.checkpoint
-    if c.entrance != "single" or c.index is None:
-        return False
-    files = {w.name: w for w in (*c.weights, *c.extras)}
-    return all(
-        f in files and not files[f].header.defects for f in {*c.index.weight_map.values()}
-    ) and not any(w.header.defects for w in c.weights)
+    unread = any(
+        d.kind in UNREADABLE and d.refused for w in (*c.weights, *c.extras) for d in w.header.defects
+    )
+    told = c.entrance in ("single", "index", "shards") and not unread
+    return None if told else view.incomplete
+
+
+def _format(metadata: Mapping[str, object]) -> str | None:
+    found = metadata.get("format")
+    return found if isinstance(found, str) else None
 
 
 def _head_parts(view: View) -> tuple[str, ...]:
@@ -167,9 +183,26 @@ def _head_parts(view: View) -> tuple[str, ...]:
     return tuple(view.tensors[n].name for n in view.head_parts if n != module)
 
 
-def _same(view: View) -> tuple[bool | None, str]:
+def _same(view: View) -> Answer:
     try:
         return view.head_equals_embedding, "they are not of one plain type"
+    except CannotRun as e:
+        return None, str(e)
+
+
+def _equal(view: View, one: Copy, other: Copy) -> Answer:
+    """Whether two copies of tensors are the same, where reading both costs little enough."""
+    first, second = (view.checkpoint.copy(*each) for each in (one, other))
+    if first is None or second is None:
+        return None, "one of them cannot be read"
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return False, ""
+    if first.nbytes > _MOST_COMPARED:
+        return None, f"whether the copies are equal was not compared ({first.nbytes} bytes)"
+    try:
+        view.need_bytes(first)
+        view.need_bytes(second)
+        return view.checkpoint.same_bytes(first, second), ""
     except CannotRun as e:
         return None, str(e)
 
