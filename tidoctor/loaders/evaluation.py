@@ -78,6 +78,8 @@ class Examination:
         if known is None or known is not later or patient.task not in known.tasks:
             return Verdict(*told, UNKNOWN, why)
         name = patient.declared if known.by == "architectures" else patient.model_type
+        if known.by == "model_type" and patient.settings.get("auto_map"):
+            return Verdict(*told, UNKNOWN, "the model brings its own code")
         if name is None or name in known.names:
             return Verdict(*told, UNKNOWN, why)
         quoting = {

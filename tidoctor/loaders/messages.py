@@ -27,7 +27,6 @@ TEMPLATES: Mapping[str, frozenset[str]] = {
     "duplicate": _ALWAYS | {"name", "first", "second"},
     "flag": _ALWAYS,
     "corrupted": _ALWAYS,
-    "first_use": _ALWAYS,
     "metadata": _ALWAYS | {"file", "format"},
     "files": _ALWAYS,
     "absent": _ALWAYS | {"file"},

@@ -34,8 +34,8 @@ def _names_of_4(case: Case) -> Verdict | None:
         if "{head}" in case.record.embedding:
             return None  # the head in the file gives its values to the embedding
         return case.said(
-            FAILS, "neither head nor embedding get values, and the first pass stops", "first_use",
-            missing, "names",
+            FAILS, "neither head nor embedding get values, and the first pass stops",
+            tensors=missing, cause="names",
         )  # fmt: skip
     if patient.prefix and not any(n.startswith(patient.prefix.rstrip(".")) for n in here):
         # nothing has the prefix: all is read as the body alone, which has no head
@@ -125,7 +125,8 @@ def asks_for(
 ) -> Verdict:
     """That it stops at a tensor that is not there."""
     order = case.record.asks_first
-    first = next((n for n in order if n in names), names[0])
+    asked = {*names, *(_wanted_head(case) if cause == "names" else ())}
+    first = next((n for n in order if n in asked), names[0])
     if order and first not in order and len(names) > 1:
         kind = None  # which of them it names is not known
     if kind == "missing" and _is_matrix(case, first) and first not in case.embedding_names(
@@ -137,6 +138,13 @@ def asks_for(
         FAILS, f"it asks for {printable(first)} and finds none{more}", kind, names, cause,
         quoting=quoted(names, first),
     )  # fmt: skip
+
+
+def _wanted_head(case: Case) -> list[str]:
+    """The head, where the consumer asks for it too and finds neither it nor what stands for it."""
+    lost = not any(n in case.here for n in case.embedding_names(case.prefix))
+    wanted = case.use == "lacks" or (case.record.head == "presence" and lost)
+    return case.head_names[:1] if wanted and not case.present else []
 
 
 def _without_values(case: Case, missing: Sequence[str]) -> Verdict:
@@ -179,7 +187,8 @@ def shapes_right(case: Case) -> Verdict | None:
         return None
     name, got, expected = misfits[0]
     more = f" ({len(misfits)} differ)" if len(misfits) > 1 else ""
-    why = f"{printable(name)} is {shape_words(got)}, and the class has {shape_words(expected)}{more}"
+    shapes = f"{shape_words(got)}, and the class has {shape_words(expected)}"
+    why = f"{printable(name)} is {shapes}{more}"
     if case.record.shapes == "unknown":
         return case.unknown(why)
     names = [n for n, _, _ in misfits]

@@ -98,6 +98,8 @@ def _same(case: Case) -> Answer:
 def embedding_right(case: Case) -> Verdict | None:
     """The embedding lost, where head and embedding are built as one."""
     patient = case.patient
+    if case.record.names != "transformers-5":
+        return None  # the others look for it by its name
     if patient.embedding is None or patient.stored_embedding is not None:
         return None
     if patient.stored_head is None or patient.tied is True:

@@ -79,7 +79,7 @@ Era = tuple[Range, Mapping[str, Any]]
 
 def _eras(raws: Iterable[Mapping[str, Any]], timeline: Timeline) -> list[Era]:
     """What holds in some versions. Raises ValueError where two eras speak of one version."""
-    eras = []
+    eras: list[Era] = []
     for raw in raws:
         said = {k: v for k, v in raw.items() if k != "versions"}
         if strange := sorted(set(said) - _KEYS):

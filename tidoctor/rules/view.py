@@ -46,6 +46,8 @@ GENERATING = (
     "masked-lm",
 )
 """Tasks of classes whose output projection has a row for each token, in order of preference."""
+WRITING = tuple(task for task in GENERATING if task != "masked-lm")
+"""Those of them that write text, token after token."""
 
 TASKS = (
     "base",
