@@ -114,6 +114,7 @@ def synthetic(record: Record, model_type: str, task: str, *, tied: bool, head: b
         embeds=task == "embedding",
         files={"model.safetensors": files},
         read=("model.safetensors",),
+        formats={"model.safetensors": "pt"},
         prefix=base,
         head="lm_head.weight",
         embedding=own,
@@ -177,6 +178,8 @@ def expectation(record: Record, model_type: str, i: int, patient: Patient) -> st
     tied, present = i < 2, i in (1, 2)
     if use == "lacks":
         return "fails" if record.missing in ("error", "fused") else "misreads"
+    if record.wrong_flag is not None and record.wrong_flag.value is tied:
+        return "misreads"
     if use == "tied":
         return "loads" if tied and not present else "misreads"
     return COMES_TO[use, tied]
