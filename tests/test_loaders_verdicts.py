@@ -354,11 +354,12 @@ def test_mlx_lm_refuses_a_redundant_head(model_type: str) -> None:
 
 
 def test_the_copy_that_is_read_counts() -> None:
-    body = {n: s for n, s in llama().items() if n != HEAD}
     files = spread(**{ONE: llama(), TWO: {**llama(head=False), HEAD: [64, 16]}})
     assert outcome(files, "candle") == outcome(files, "transformers") == "loads"  # both are equal
-    other = spread(**{ONE: {**body, HEAD: [64, 16]}, TWO: {"model.norm.weight": [16]}})
-    other[TWO] = safetensors_bytes({HEAD: ("BF16", [64, 16], b"\x3f" * 2048)})
+    norm = "model.norm.weight"
+    other = spread(**{ONE: {n: s for n, s in llama().items() if n != norm}, TWO: {norm: [16]}})
+    old = {HEAD: ("BF16", [64, 16], b"\x3f" * 2048), norm: ("BF16", [16], bytes(32))}
+    other[TWO] = safetensors_bytes(old)
     found = judge(other, "transformers")
     assert str(found.outcome) == "misreads" and found.tensors == (HEAD,)
     assert TWO in found.why and ONE in found.why
