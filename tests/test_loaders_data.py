@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import LLAMA, build, llama
 
 from tidoctor.errors import Usage
 from tidoctor.finding import Certainty, Outcome
 from tidoctor.loaders import Asked, Consumer, Patient, Record, asked, consumer, evaluate, names
+from tidoctor.loaders.messages import TEMPLATES, fill
+from tidoctor.loaders.parsing import parse
 from tidoctor.loaders.patient import Loading
-from tidoctor.loaders.policy import HEADS, TEMPLATES, fill, parse
+from tidoctor.loaders.policy import HEADS
 
 EVERY = [consumer(name) for name in names()]
 RECORDS = [(c, r) for c in EVERY for r in c.records]
@@ -64,7 +71,7 @@ def test_every_message_can_be_filled(one: Consumer) -> None:
     for record in one.records:
         for kind, template in record.errors.items():
             text = fill(template, {key: f"<{key}>" for key in TEMPLATES[kind]})
-            assert text and "\n" not in text
+            assert bool(text) is bool(template) and "\n" not in text
 
 
 def test_delegates_are_known() -> None:
@@ -107,6 +114,7 @@ def synthetic(record: Record, model_type: str, task: str, *, tied: bool, head: b
         embeds=task == "embedding",
         files={"model.safetensors": files},
         read=("model.safetensors",),
+        formats={"model.safetensors": "pt"},
         prefix=base,
         head="lm_head.weight",
         embedding=own,
@@ -170,6 +178,8 @@ def expectation(record: Record, model_type: str, i: int, patient: Patient) -> st
     tied, present = i < 2, i in (1, 2)
     if use == "lacks":
         return "fails" if record.missing in ("error", "fused") else "misreads"
+    if record.wrong_flag is not None and record.wrong_flag.value is tied:
+        return "misreads"
     if use == "tied":
         return "loads" if tied and not present else "misreads"
     return COMES_TO[use, tied]
@@ -312,3 +322,83 @@ def test_each_wish_counts_once_and_all_means_all() -> None:
 def test_other_wishes_name_the_nearest(wish: str, hint: str) -> None:
     with pytest.raises(Usage, match=hint):
         asked([wish])
+
+
+# --- eras and known classes -----------------------------------------------------------------------
+
+
+def test_an_era_says_what_a_record_does_not() -> None:
+    one = read(eras=[{"versions": "==1.0", "extra": "error", "errors": {"extra": "no {name}"}}])
+    first, second = one.records
+    assert (first.versions.text, first.extra, first.errors) == (
+        "==1.0", "error", {"extra": "no {name}"},
+    )  # fmt: skip
+    assert (second.versions.text, second.extra, second.errors) == ("==2.0", "ignore", {})
+    own = read(
+        eras=[{"versions": "*", "extra": "error"}], records=[{**RECORD, "extra": "report"}]
+    )
+    assert [r.extra for r in own.records] == ["report"]
+
+
+@pytest.mark.parametrize(
+    "eras",
+    [
+        [{"versions": "*"}, {"versions": "==1.0"}],
+        [{"versions": "==1.0", "colour": "red"}],
+        [{"versions": "==3.0"}],
+        [{"extra": "error"}],
+    ],
+)
+def test_unsound_eras_are_refused(eras: list[dict[str, Any]]) -> None:
+    with pytest.raises(ValueError, match=r"x\.json, eras"):
+        read(eras=eras)
+
+
+KNOWN: dict[str, Any] = {
+    "versions": "*", "by": "architectures", "names": ["LlamaForCausalLM"], "tasks": ["causal-lm"],
+    "message": "no {class}", "cite": CITE,
+}  # fmt: skip
+
+
+def test_a_class_that_is_not_known_is_refused_and_one_without_a_record_is_not_judged() -> None:
+    one = read(classes=[KNOWN])
+    wish = Asked(one, one.timeline.place("2.0"))
+    for declared, outcome, message in (
+        ("GptForCausalLM", Outcome.FAILS, "no GptForCausalLM"),
+        ("LlamaForCausalLM", Outcome.UNKNOWN, ""),
+        (None, Outcome.UNKNOWN, ""),
+    ):
+        found = evaluate(Patient(model_type="gpt", declared=declared, task="causal-lm"), wish)
+        assert (found.outcome, found.message) == (outcome, message)
+    other = evaluate(Patient(model_type="gpt", declared="X", task="masked-lm"), wish)
+    assert other.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"by": "colour"}, {"cite": {**CITE, "ref": ""}}, {"message": "no {colour}"}, {"names": 7}],
+)
+def test_unsound_lists_of_classes_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"x\.json, classes"):
+        read(classes=[{**KNOWN, **change}])
+    with pytest.raises(ValueError, match="overlaps"):
+        read(classes=[KNOWN, KNOWN])
+
+
+# --- what is not asked for costs nothing ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("wish", ["", "candle"])
+def test_loaders_are_read_only_when_one_is_asked_for(wish: str, tmp_path: Path) -> None:
+    for name, content in build(llama(), LLAMA).items():
+        (tmp_path / name).write_bytes(content)
+    code = (
+        "import sys; from tidoctor.cli import run; "
+        f"run(['diagnose', {str(tmp_path)!r}, *{['--for', wish] if wish else []!r}]); "
+        "print(any(m.startswith('tidoctor.loaders') for m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == str(bool(wish))

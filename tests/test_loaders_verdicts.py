@@ -107,7 +107,8 @@ BASE = build(llama(prefix="", head=False), {**LLAMA, "architectures": ["LlamaMod
         (LOST, "mergekit", "misreads", ""),
         (LOST, "vllm@0.20.0", "fails",
          "ValueError: Following weights were not initialized from checkpoint: {'lm_head.weight'}"),
-        *[(LOST, f"vllm@{v}", "misreads", None) for v in ("0.21.0", "0.28.0", "0.29.0", "0.33.0")],
+        *[(LOST, f"vllm@{v}", "misreads", None) for v in ("0.21.0", "0.28.0", "0.29.0", "0.32.0",
+                                                           "0.33.0")],
         # what strict readers say of a redundant head
         (build(same_head(llama()), TIED), "vllm@0.5.3", "fails", "KeyError: 'lm_head.weight'"),
         (build(same_head(llama()), TIED), "mlx-lm@0.21.0", "fails",
@@ -202,8 +203,14 @@ def test_embedding_loaders_want_bare_names() -> None:
         (V5, "candle", "misreads", ""),
         (V5, "transformers@4.57.6", "misreads", ""),
         (V5, "transformers@5.0.0", "loads", ""),
-        (V5, "mistral.rs", "fails", "missing field `rope_theta`"),
-        (V5, "tgi", "unknown", ""),
+        (V5, "mistral.rs", "fails", "missing field `rope_theta` at line 21 column 1"),
+        (V5, "mistral.rs@0.5.0", "misreads", ""),
+        (V5, "tgi", "misreads", ""),
+        (V5, "tgi@2.0.2", "unknown", ""),
+        (V5, "vllm", "loads", ""),  # from 0.24 on it wants transformers 5
+        (V5, "vllm@0.20.0", "unknown", ""),  # depends on the transformers beside it
+        (V5, "llama.cpp", "loads", ""),
+        (V5, "mlx-lm", "misreads", ""),
         ({**V5, "rope_parameters": {"rope_theta": 10000.0}}, "candle", "loads", ""),
         ({**V5, "rope_parameters": {"rope_theta": 10**400}}, "candle", "loads", ""),
         ({**V5, "rope_parameters": {"rope_theta": True}}, "candle", "loads", ""),
@@ -296,6 +303,82 @@ def test_nothing_is_said_of_a_folder_that_lacks_a_shard() -> None:
         assert str(verdict.outcome) in ("unknown", "fails"), verdict
 
 
+GEMMA2 = {
+    **LLAMA, "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "head_dim": 4,
+    "query_pre_attn_scalar": 4, "sliding_window": 64, "hidden_activation": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def gemma2(*, head: bool) -> dict[str, Any]:
+    norms = {
+        f"model.layers.{i}.{where}_feedforward_layernorm.weight": [16]
+        for i in range(2) for where in ("pre", "post")
+    }  # fmt: skip
+    table = {**llama(head=False), **norms}
+    return same_head(table) if head else table
+
+
+@pytest.mark.parametrize("wish", [*(f"vllm@0.{n}.0" for n in (29, 32, 33)), "mlx-lm"])
+def test_a_redundant_head_is_refused_by_some(wish: str) -> None:
+    assert outcome(build(gemma2(head=False), GEMMA2), wish) == "loads"
+    found = judge(build(gemma2(head=True), GEMMA2), wish)
+    assert str(found.outcome) == "fails"
+    assert found.message == (
+        "ValueError: Received 1 parameters not in model: lm_head.weight."
+        if wish == "mlx-lm"
+        else "ValueError: There is no module or parameter named 'lm_head' in Gemma2ForCausalLM"
+    )
+    assert outcome(build(gemma2(head=True), GEMMA2), "vllm@0.28.0") == "loads"
+
+
+@pytest.mark.parametrize("model_type", ["gemma", "cohere", "lfm2"])
+def test_mlx_lm_refuses_a_redundant_head(model_type: str) -> None:
+    body = {"model.embed_tokens.weight": (8, 4), "model.norm.weight": (4,)}
+    (wish,) = asked(["mlx-lm"])
+    outcomes = []
+    for files in (body, {**body, HEAD: (8, 4)}):
+        patient = Patient(
+            settings={"model_type": model_type, "block_dim": 4, "rope_theta": 1e4},
+            model_type=model_type, task="causal-lm", class_name="X", declared="X",
+            files={"model.safetensors": files}, prefix="model.", head=HEAD,
+            embedding="model.embed_tokens.weight", stored_embedding="model.embed_tokens.weight",
+            stored_head=HEAD if HEAD in files else None, same=lambda: (True, ""), tied=True,
+            expected=body, loading=Loading(),
+        )  # fmt: skip
+        outcomes.append(str(Examination(patient).evaluate(wish).outcome))
+    assert outcomes == ["loads", "fails"]
+
+
+# --- copies of one tensor -------------------------------------------------------------------------
+
+
+def test_the_copy_that_is_read_counts() -> None:
+    files = spread(**{ONE: llama(), TWO: {**llama(head=False), HEAD: [64, 16]}})
+    assert outcome(files, "candle") == outcome(files, "transformers") == "loads"  # both are equal
+    norm = "model.norm.weight"
+    other = spread(**{ONE: {n: s for n, s in llama().items() if n != norm}, TWO: {norm: [16]}})
+    old = {HEAD: ("BF16", [64, 16], b"\x3f" * 2048), norm: ("BF16", [16], bytes(32))}
+    other[TWO] = safetensors_bytes(old)
+    found = judge(other, "transformers")
+    assert str(found.outcome) == "misreads" and found.tensors == (HEAD,)
+    assert TWO in found.why and ONE in found.why
+    unsure = judge(other, "mlx-lm")
+    assert str(unsure.outcome) == "unknown" and "remove the copy" in unsure.why
+    assert outcome(other, "mergekit") == "loads"  # it takes what the index names
+
+
+def test_a_file_that_the_index_names_and_that_is_not_there() -> None:
+    files = build(llama(), LLAMA, shards=2)
+    del files[TWO]
+    found = judge(files, "transformers")
+    assert (str(found.outcome), found.message) == (
+        "fails", f"FileNotFoundError: No such file or directory: {TWO}",
+    )  # fmt: skip
+    assert outcome(files, "mlx-lm") == "fails"
+    assert outcome(files, "candle") == outcome(files, "vllm") == "unknown"
+
+
 # --- unknown --------------------------------------------------------------------------------------
 
 
@@ -307,7 +390,8 @@ def test_no_record_never_loads() -> None:
             spoken = wish.consumer.find(model_type, "causal-lm", wish.place.low)
             if spoken is None:
                 found = Examination(patient).evaluate(wish)
-                assert str(found.outcome) == "unknown" and found.why
+                assert str(found.outcome) in ("unknown", "fails") and found.why
+                assert str(found.outcome) == "unknown" or wish.consumer.classes
     assert known.find("gemma", "causal-lm", 0) is None
 
 

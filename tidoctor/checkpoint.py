@@ -132,6 +132,19 @@ class Checkpoint:
             for e in weight.header.entries
         ]
 
+    def copy(self, file: str, name: str) -> Tensor | None:
+        """The row of a name in one weight file, read or not; None where it has none."""
+        for row in (self.tensors.get(name), *self.shadows):
+            if row is not None and (row.file, row.name) == (file, name):
+                return row
+        for weight in self.extras:
+            if weight.name == file and weight.whole:
+                source, real = weight.whole
+                start = weight.header.data_start
+                rows = (_row(source, real, start, e) for e in weight.header.entries)
+                return next((row for row in rows if row.name == name), None)
+        return None
+
     def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a tensor, fewer when its file ends before."""
         span = tensor.span

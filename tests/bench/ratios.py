@@ -8,6 +8,7 @@ Rounds of a pair alternate, so that a busy machine disturbs both alike.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -98,6 +99,28 @@ def dense(folder: Path) -> None:
                 f.write(os.urandom(1 << 20))
 
 
+def small_llama(folder: Path) -> None:
+    """A Llama of 32 layers, 291 tensors and width 512, whose head is lost: every loader is asked
+    for a cure as well."""
+    wide, inner, pair = 512, 1792, 128
+    shapes = {"model.embed_tokens.weight": [32000, wide], "model.norm.weight": [wide]}
+    for i in range(32):
+        at = f"model.layers.{i}."
+        for part, rows in (("q", wide), ("k", pair), ("v", pair), ("o", wide)):
+            shapes[f"{at}self_attn.{part}_proj.weight"] = [rows, wide]
+        shapes |= {f"{at}mlp.{part}_proj.weight": [inner, wide] for part in ("gate", "up")}
+        shapes[f"{at}mlp.down_proj.weight"] = [wide, inner]
+        shapes |= {f"{at}{n}_layernorm.weight": [wide] for n in ("input", "post_attention")}
+    rows = [(n, "BF16", shape, 2 * math.prod(shape)) for n, shape in shapes.items()]
+    write_sparse(folder, [rows])
+    config = {
+        **LLAMA, "hidden_size": wide, "intermediate_size": inner, "vocab_size": 32000,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 4096, "rope_theta": 10000.0,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def configs(folder: Path) -> None:
     """Folders that hold a config.json and nothing else."""
     for name, config in (("llama", LLAMA), ("deepseek", DEEPSEEK)):
@@ -143,6 +166,9 @@ def main(rounds: int) -> None:
         compare("diagnose 92,000 tensors / safe_open, shapes and dtypes",
                 [*tidoctor, "diagnose", str(folder / "many")],
                 [PYTHON, "-c", SAFE_OPEN, str(folder / "many")], rounds)  # fmt: skip
+        compare("diagnose a Llama --for all / diagnose it",
+                [*tidoctor, "diagnose", str(folder / "llama"), "--for", "all"],
+                [*tidoctor, "diagnose", str(folder / "llama")], rounds)  # fmt: skip
         for name, title in (("llama", "Llama-3.1-8B"), ("deepseek", "DeepSeek-V3")):
             compare(f"expect {title} / a command line of typer",
                     [*tidoctor, "expect", str(folder / "configs" / name)],
@@ -158,5 +184,6 @@ if __name__ == "__main__":
         many(Path(sys.argv[2]) / "many")
         dense(Path(sys.argv[2]) / "dense")
         configs(Path(sys.argv[2]) / "configs")
+        small_llama(Path(sys.argv[2]) / "llama")
         sys.exit()
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -9,7 +9,8 @@ from importlib import resources
 from typing import NamedTuple
 
 from tidoctor.errors import Usage
-from tidoctor.loaders.policy import Consumer, parse
+from tidoctor.loaders.parsing import parse
+from tidoctor.loaders.policy import Consumer
 from tidoctor.loaders.versions import Place
 from tidoctor.names import printable
 

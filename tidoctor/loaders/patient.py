@@ -23,8 +23,19 @@ class Loading:
     unclear: bool = False
 
 
-def _not_compared() -> tuple[bool | None, str]:
+Answer = tuple[bool | None, str]
+"""Yes or no; None where that is not known, and why."""
+
+Copy = tuple[str, str]
+"""A weight file and the name of one of its tensors."""
+
+
+def _not_compared() -> Answer:
     return None, "nothing to compare"
+
+
+def _not_read(one: Copy, other: Copy) -> Answer:
+    return None, "whether the copies are equal was not compared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +54,16 @@ class Patient:
         files: weight file -> its tensors with their shapes, in the order of the file.
         index: tensor -> file of the index, None without one.
         read: the files that transformers reads.
-        incomplete: why tensors may be missing because a file is, None when none is.
+        formats: weight file -> `format` of its metadata, None without one; a file without any
+            metadata is not among them.
+        home: tensor -> the file whose copy counts: the one that the index names, else the last.
+        incomplete: why tensors may be missing that no file and no index tells of, None when none
+            are.
         prefix, head, embedding: base prefix, names of head and embedding of `class_name`.
         stored_head, stored_embedding: what plays these parts in the files, None when absent.
         head_parts: tensors of a head that is not a plain matrix (quantised, wrapped).
         same: whether stored head and embedding are equal byte for byte, and why not known.
+        equal: the same of any two copies of tensors.
         tied: whether the config means head and embedding to be one; `tied_v4` and `tied_v5` say
             how each major version of transformers reads it. None where not known.
         expected: name -> shape of a fresh save of `class_name`, None where not known.
@@ -69,6 +85,8 @@ class Patient:
     files: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
     index: Mapping[str, str] | None = None
     read: tuple[str, ...] = ()
+    formats: Mapping[str, str | None] = field(default_factory=dict)
+    home: Mapping[str, str] = field(default_factory=dict)
     incomplete: str | None = None
     prefix: str = ""
     head: str | None = None
@@ -76,7 +94,8 @@ class Patient:
     stored_head: str | None = None
     stored_embedding: str | None = None
     head_parts: tuple[str, ...] = ()
-    same: Callable[[], tuple[bool | None, str]] = _not_compared
+    same: Callable[[], Answer] = _not_compared
+    equal: Callable[[Copy, Copy], Answer] = _not_read
     tied: bool | None = None
     tied_v4: bool | None = None
     tied_v5: bool | None = None
@@ -99,8 +118,9 @@ class Patient:
                 files = {**self.files, file: {**tensors, self.head: shape}}
                 index = None if self.index is None else {**self.index, self.head: file}
                 return replace(
-                    self, files=files, index=index, stored_head=self.head, same=_alike
-                )
+                    self, files=files, index=index, home={**self.home, self.head: file},
+                    stored_head=self.head, same=_alike,
+                )  # fmt: skip
         return None
 
     def headless(self) -> Patient | None:
@@ -118,5 +138,5 @@ class Patient:
         return replace(self, files=files, index=index, stored_head=None, same=_not_compared)
 
 
-def _alike() -> tuple[bool | None, str]:
+def _alike() -> Answer:
     return True, ""

@@ -1,28 +1,35 @@
-"""A consumer's file: what it may say, and the proof that it says it soundly.
+"""A consumer and its records: what each of them may say.
 
 A file has `name`, `title`, `aliases`, `axis` (what its versions are), `versions` (those known,
-oldest first), `serves`, `defaults` and `records`. A record holds for some versions, model types
-and tasks; what it does not say, `defaults` says. The keys of both:
+oldest first), `serves`, `defaults`, `eras`, `classes` and `records`. A record holds for some
+versions, model types and tasks; what it does not say, the era of a version says, and else
+`defaults`. The keys of all three:
 
     versions     a range such as ">=0.7.2" or "*"; its bounds are known versions
     model_types  of config.json; ["*"] is for those that no other record names, and stands last
     tasks        ["causal-lm"] unless said otherwise
     class_from   who chooses the class: "caller", "model_type" or "architectures"
     base_class   what the name of a bare base class in `architectures` does: "ignored", "refused",
-                 "unknown"
+                 "unknown", "bare" (the names of the body have no prefix, and no head is read)
     select       which files are read: "caller", "single-first", "index-first", "glob",
                  "glob-index" (the files of the pattern, of those only what an index lists)
-    pattern      of the file names, where a pattern is used
+    pattern      of the file names, where a pattern is used; "a|b" is either
     index        "unused"; "listed": names that it does not list are not seen; "map": nor are those
                  that it places in another file, and one that is not there is an error;
                  "must-match": its names have to be those in the files
-    duplicates   of one name in two files: "last" or "error"
+    duplicates   of one name in two files: "last", "any" (files are read as the system lists them)
+                 or "error"
+    metadata     of a file: "unused"; "format": a `format` that is none of a framework's is
+                 refused; "needed": so is a file without metadata
+    strip        texts that are taken out of every name
     extra        names without a place: "ignore", "report", "error"; `exempt` are regular
                  expressions for names that never count
     missing      tensors without a value: "error", "random" (told), "uninitialised" (not told),
                  "uninitialised-matrices" (the same, but a missing vector is an error), "fused"
                  (an error, unless a projection that is fused with it is there)
-    shapes       of a wrong one: "error", "unknown", "ignore"
+    asks_first   names in the order in which missing ones are asked for, where that is not the
+                 order of the class
+    shapes       of a wrong one: "error", "unknown", "ignore" (it goes on with what is there)
     names        "exact", or by the rules of a release: "transformers-4", "transformers-5"
     prefixes     in front of the body's names, in the order of trying; {prefix} is that of the
                  class in transformers, {model_type} that of config.json
@@ -37,48 +44,56 @@ and tasks; what it does not say, `defaults` says. The keys of both:
                  "unknown", "transformers-4", "transformers-5", "transformers" (as both agree). The
                  key is null where transformers itself reads the flag; "a|b" is a, else b
     needs_flag   the only value of the flag that is accepted, null for both
-    config       keys of config.json: "key:type" has to be there and not null; {"key": ...,
-                 "absent": number, "instead": path} is replaced silently by that number where it
-                 is absent (null: by which is not known), and its value may stand at that path,
-                 which is rope_parameters.KEY unless said otherwise
-    errors       kind -> message, see `TEMPLATES`
+    wrong_flag   {"is": a value of the flag, "why": what is then computed wrongly}, null for none
+    config       keys of config.json: "key:type" has to be there and not null, "key:type?" may be
+                 absent but not null; {"key": ..., "absent": number, "instead": path} is replaced
+                 silently by that number where it is absent (null: by which is not known), and its
+                 value may stand at that path, which is rope_parameters.KEY unless said otherwise
+    errors       kind -> message, see `messages.TEMPLATES`
     delegate     "consumer@version" that decides where this record finds nothing wrong
     cite         {"repo", "file", "ref", "how"}: how is "run", "read", "issue" or "inferred"
     since, note  history and remarks, shown on the consumer's page
+
+`eras` is a list of `versions` that do not overlap, each with keys of records. `classes` is a list
+of which classes a consumer knows at all: {"versions", "by": "architectures" or "model_type",
+"names", "tasks", "message", "cite"}. A class that is not among them is refused with the message; of
+one that is among them and has no record nothing is known.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tidoctor.finding import Certainty
 from tidoctor.loaders.heads import POLICIES
-from tidoctor.loaders.versions import Range, Timeline, parse_range
+from tidoctor.loaders.versions import Range, Timeline
 
 HOW = ("run", "read", "issue", "inferred")
 HEADS = (*POLICIES, "none", "delegated", "refused", "unknown")
-_CHOICES: Mapping[str, tuple[str, ...]] = {
+CHOICES: Mapping[str, tuple[str, ...]] = {
     "class_from": ("caller", "model_type", "architectures"),
-    "base_class": ("ignored", "refused", "unknown"),
+    "base_class": ("ignored", "refused", "unknown", "bare"),
     "select": ("caller", "single-first", "index-first", "glob", "glob-index"),
     "index": ("unused", "listed", "map", "must-match"),
-    "duplicates": ("last", "error"),
+    "duplicates": ("last", "any", "error"),
+    "metadata": ("unused", "format", "needed"),
     "extra": ("ignore", "report", "error"),
     "missing": ("error", "random", "uninitialised", "uninitialised-matrices", "fused"),
     "shapes": ("error", "unknown", "ignore"),
     "names": ("exact", "transformers-4", "transformers-5"),
     "head": HEADS,
 }
-_DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, Any] = {
     "tasks": ["causal-lm"],
     "pattern": "*.safetensors",
     "index": "unused",
+    "metadata": "unused",
+    "strip": [],
     "exempt": [],
+    "asks_first": [],
     "shapes": "unknown",
     "names": "exact",
     "prefixes": ["{prefix}"],
@@ -87,42 +102,19 @@ _DEFAULTS: Mapping[str, Any] = {
     "head_parts": [],
     "tie": {"key": "tie_word_embeddings", "absent": False},
     "needs_flag": None,
+    "wrong_flag": None,
     "config": [],
     "errors": {},
     "delegate": None,
     "since": "",
     "note": "",
 }
-_ABSENT = ("error", "unknown", "transformers", "transformers-4", "transformers-5")
-_LISTS = (
-    "model_types", "tasks", "exempt", "prefixes", "embedding", "head_names", "head_parts", "config",
+ABSENT = ("error", "unknown", "transformers", "transformers-4", "transformers-5")
+LISTS = (
+    "model_types", "tasks", "strip", "exempt", "asks_first", "prefixes", "embedding", "head_names",
+    "head_parts", "config",
 )  # fmt: skip
-_KEYS = frozenset({*_CHOICES, *_DEFAULTS, *_LISTS, "versions", "cite"})
-_FILE_KEYS = frozenset(
-    {"name", "title", "aliases", "axis", "versions", "serves", "defaults", "records"}
-)
-_FILLERS = frozenset({"prefix", "model_type", "embedding", "head"})
-
-_ALWAYS = frozenset({"class", "model"})
-_LACKING = _ALWAYS | {"name", "names", "quoted", "count"}
-_SURPLUS = _ALWAYS | {"name", "names", "count", "component", "inside"}
-TEMPLATES: Mapping[str, frozenset[str]] = {
-    "missing": _LACKING,
-    "missing_head": _LACKING,
-    "missing_vector": _LACKING,
-    "extra": _SURPLUS,
-    "extra_inside": _SURPLUS,
-    "shape": _ALWAYS | {"name", "expected", "got"},
-    "config": _ALWAYS | {"key", "keys", "plural", "line", "column"},
-    "null": _ALWAYS | {"key", "type", "line", "column"},
-    "class": _ALWAYS | {"model_type"},
-    "duplicate": _ALWAYS | {"name", "first", "second"},
-    "flag": _ALWAYS,
-    "corrupted": _ALWAYS,
-    "files": _ALWAYS,
-    "index": _ALWAYS,
-}
-"""Kinds of messages, and what each may quote."""
+FILLERS = frozenset({"prefix", "model_type", "embedding", "head"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +145,12 @@ class Record:
     pattern: str
     index: str
     duplicates: str
+    metadata: str
+    strip: tuple[str, ...]
     extra: str
     exempt: tuple[re.Pattern[str], ...] = field(repr=False)
     missing: str
+    asks_first: tuple[str, ...]
     shapes: str
     names: str
     prefixes: tuple[str, ...]
@@ -166,6 +161,7 @@ class Record:
     tie_key: str | None
     tie_absent: bool | str
     needs_flag: bool | None
+    wrong_flag: WrongFlag | None
     config: tuple[Key, ...]
     errors: Mapping[str, str]
     delegate: str | None
@@ -185,13 +181,35 @@ class Key:
     """A key of config.json: required, or silently replaced by `absent` when it is not there.
 
     `instead` is the path at which transformers 5 keeps the same value, None for a required key;
-    `absent` is None where the replacement is not known.
+    `absent` is None where the replacement is not known. `type` is that of a key that must not be
+    null; one that is `optional` may be absent.
     """
 
     name: str
     type: str | None = None
+    optional: bool = False
     absent: float | None = None
     instead: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrongFlag:
+    """The value of the tie flag with which a consumer computes something else, and why."""
+
+    value: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes that a consumer knows in some versions, by what it looks for in config.json."""
+
+    versions: Range
+    by: str
+    names: frozenset[str]
+    tasks: tuple[str, ...]
+    message: str
+    cite: Cite
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +223,11 @@ class Consumer:
     timeline: Timeline
     serves: str
     records: tuple[Record, ...]
+    classes: tuple[Classes, ...] = ()
+
+    def known(self, place: int) -> Classes | None:
+        """The classes that it knows in a known version, by its place; None where not known."""
+        return next((c for c in self.classes if place in c.versions), None)
 
     def find(self, model_type: str | None, task: str | None, place: int) -> Record | None:
         """The record for a known version, by its place; exact model types before `*`."""
@@ -216,166 +239,3 @@ class Consumer:
                 if speaks and place in record.versions:
                     return record
         return None
-
-
-def parse(text: str | bytes, file: str) -> Consumer:
-    """The consumer that a file describes. Raises ValueError naming file and record."""
-    try:
-        data = json.loads(text, object_pairs_hook=_unique)
-    except ValueError as e:
-        raise ValueError(f"{file}: {e}") from e
-    where = file
-    try:
-        _same_keys(data, _FILE_KEYS)
-        timeline = Timeline(tuple(_strings(data, "versions")))
-        if data["serves"] not in ("generation", "conversion"):
-            raise ValueError("serves is neither generation nor conversion")
-        records = []
-        for i, raw in enumerate(data["records"]):
-            where = f"{file}, record {i + 1} ({raw.get('model_types')} {raw.get('versions')})"
-            records.append(_record(raw, data["defaults"], timeline, where))
-        where = file
-        _apart(records)
-        return Consumer(
-            name=data["name"],
-            title=data["title"],
-            aliases=tuple(_strings(data, "aliases")),
-            axis=data["axis"],
-            timeline=timeline,
-            serves=data["serves"],
-            records=tuple(records),
-        )
-    except (KeyError, TypeError, AttributeError, re.error) as e:
-        raise ValueError(f"{where}: {type(e).__name__} {e}") from e
-    except ValueError as e:
-        raise ValueError(str(e) if str(e).startswith(file) else f"{where}: {e}") from e
-
-
-def _record(
-    raw: Mapping[str, Any], defaults: Mapping[str, Any], timeline: Timeline, where: str
-) -> Record:
-    errors = {**defaults.get("errors", {}), **raw.get("errors", {})}
-    full = {**_DEFAULTS, **defaults, **raw, "errors": errors}
-    _same_keys(full, _KEYS)
-    for key, choices in _CHOICES.items():
-        if full[key] not in choices:
-            raise ValueError(f"{key} is {full[key]!r}, not one of {', '.join(choices)}")
-    lists = {key: tuple(_strings(full, key)) for key in _LISTS if key != "config"}
-    if not lists["model_types"] or not lists["tasks"]:
-        raise ValueError("it names no model type or no task")
-    cite = Cite(**full["cite"])
-    if cite.how not in HOW or not (cite.repo and cite.file and cite.ref):
-        raise ValueError("it is not cited: repo, file, ref and how are needed")
-    if full["head"] in ("unknown", "refused") and not full["note"]:
-        raise ValueError(f"head is {full['head']}, and no note says why")
-    if (full["head"] == "delegated") is not bool(full["delegate"]):
-        raise ValueError("head is delegated and nobody named, or the other way round")
-    tie = full["tie"]
-    if set(tie) != {"key", "absent"} or not (
-        isinstance(tie["absent"], bool) or tie["absent"] in _ABSENT
-    ):
-        raise ValueError(f"tie says {tie!r}")
-    if tie["key"] is None and not str(tie["absent"]).startswith("transformers"):
-        raise ValueError("tie has no key, and leaves the flag to nobody")
-    _fill_all(errors, {k: v for k, v in lists.items() if k != "exempt"})
-    return Record(
-        where=where,
-        versions=parse_range(full["versions"], timeline),
-        model_types=lists["model_types"],
-        tasks=lists["tasks"],
-        **{key: full[key] for key in _CHOICES},
-        pattern=full["pattern"],
-        exempt=tuple(re.compile(p) for p in lists["exempt"]),
-        prefixes=lists["prefixes"],
-        embedding=lists["embedding"],
-        head_names=lists["head_names"],
-        head_parts=lists["head_parts"],
-        tie_key=tie["key"],
-        tie_absent=tie["absent"],
-        needs_flag=full["needs_flag"],
-        config=tuple(map(_key, full["config"])),
-        errors=errors,
-        delegate=full["delegate"],
-        cite=cite,
-        since=full["since"],
-        note=full["note"],
-    )
-
-
-def _key(raw: str | Mapping[str, Any]) -> Key:
-    if isinstance(raw, str):
-        name, _, kind = raw.partition(":")
-        return Key(name, kind or None)
-    full = {"instead": f"rope_parameters.{raw['key']}", **raw}
-    _same_keys(full, frozenset({"key", "absent", "instead"}))
-    absent = None if full["absent"] is None else float(full["absent"])
-    return Key(full["key"], absent=absent, instead=tuple(full["instead"].split(".")))
-
-
-def _fill_all(errors: Mapping[str, str], lists: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise ValueError unless every template can be filled with what it may quote."""
-    for kind, text in errors.items():
-        if kind not in TEMPLATES:
-            raise ValueError(f"{kind} is no kind of message")
-        for line in (text, fill(text, dict.fromkeys(TEMPLATES[kind], "x"))):
-            if "\n" in line:
-                raise ValueError(f"the message for {kind} has more than one line")
-    for key, texts in lists.items():
-        for text in texts:
-            try:
-                fill(text, dict.fromkeys(_FILLERS, "x"))
-            except ValueError as e:
-                raise ValueError(f"{key}: {e}") from e
-
-
-def fill(template: str, values: Mapping[str, object]) -> str:
-    """A template with its braces filled. Raises ValueError for one that asks for more."""
-    out = []
-    for text, name, spec, conversion in string.Formatter().parse(template):
-        out.append(text)
-        if name is not None:
-            if name not in values or spec or conversion:
-                raise ValueError(f"{template!r} asks for {name!r}")
-            out.append(str(values[name]))
-    return "".join(out)
-
-
-def _apart(records: Iterable[Record]) -> None:
-    """Raise ValueError where two records speak of the same, or where `*` is not last."""
-    taken: dict[tuple[str, str, int], Record] = {}
-    general = ""
-    for record in records:
-        if "*" in record.model_types:
-            general = record.where
-            if len(record.model_types) > 1:
-                raise ValueError(f"{record.where}: * stands beside other model types")
-        elif general:
-            raise ValueError(f"{record.where}: it follows the fallback, which has to be last")
-        for model_type in record.model_types:
-            for task in record.tasks:
-                for place in record.versions.places:
-                    other = taken.setdefault((model_type, task, place), record)
-                    if other is not record:
-                        raise ValueError(f"{record.where}: overlaps {other.where}")
-
-
-def _same_keys(data: Mapping[str, Any], known: frozenset[str]) -> None:
-    if strange := sorted(set(data) - known):
-        raise ValueError(f"{strange[0]} is no key")
-    if lacking := sorted(known - set(data)):
-        raise ValueError(f"{lacking[0]} is not said")
-
-
-def _strings(data: Mapping[str, Any], key: str) -> list[str]:
-    value = data[key]
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise ValueError(f"{key} is no list of texts")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ; Python's reader would keep the last of equal ones."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a key is repeated among {', '.join(k for k, _ in pairs)}")
-    return found

@@ -120,6 +120,22 @@ def parse_range(text: str, timeline: Timeline) -> Range:
     return Range(text, frozenset(places))
 
 
+def range_of(places: frozenset[int], timeline: Timeline) -> Range:
+    """The range that some places make up, in words."""
+    known = timeline.known
+    runs: list[list[int]] = []
+    for place in sorted(places):
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    texts = [
+        f"=={known[run[0]]}" if len(run) == 1 else f">={known[run[0]]},<={known[run[-1]]}"
+        for run in runs
+    ]
+    return Range(" or ".join(texts), places)
+
+
 def _holds(operator: str, place: int, bound: int) -> bool:
     return {
         "<": place < bound,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
-from tidoctor.loaders import asked
 from tidoctor.rules import (
     classes,
     config,
@@ -30,6 +30,9 @@ from tidoctor.rules.causes import Explained
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
 from tidoctor.rules.symptoms import Symptom, symptoms
 from tidoctor.rules.view import View
+
+if TYPE_CHECKING:
+    from tidoctor.loaders import Asked
 
 __all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
 
@@ -81,6 +84,14 @@ def chosen(keys: Sequence[str]) -> frozenset[str]:
     return frozenset(codes)
 
 
+def _asked(loaders: Sequence[str]) -> tuple[Asked, ...]:
+    if not loaders:
+        return ()  # and nothing of what is known of them is read
+    from tidoctor.loaders import asked
+
+    return asked(loaders)
+
+
 def diagnose(
     checkpoint: Checkpoint,
     *,
@@ -97,7 +108,7 @@ def diagnose(
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
-    wishes = asked(loaders)
+    wishes = _asked(loaders)
     if wanted is None and any(w.consumer.serves == "generation" for w in wishes):
         wanted = loading.headed_class(View(checkpoint))
     view = View(

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from tidoctor.atlas import families
+from tidoctor.atlas.expectation import Expectation, expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.families import ClassFacts
 from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
@@ -45,6 +46,8 @@ GENERATING = (
     "masked-lm",
 )
 """Tasks of classes whose output projection has a row for each token, in order of preference."""
+WRITING = tuple(task for task in GENERATING if task != "masked-lm")
+"""Those of them that write text, token after token."""
 
 TASKS = (
     "base",
@@ -381,6 +384,15 @@ class View:
         except NotCovered as e:
             return e.reason
 
+    def promise(self, class_name: str) -> Expectation | str:
+        """What a class has under the config, whatever files are there, or why not known."""
+        if self._untold:
+            return self._untold
+        try:
+            return expectation(self._settings_for(class_name), class_name)
+        except NotCovered as e:
+            return e.reason
+
     def _settings_for(self, class_name: str) -> Mapping[str, object]:
         """The config from which a class is built: the text part for classes of text alone."""
         facts = families.class_facts(class_name)
@@ -435,8 +447,11 @@ class View:
     @cached_property
     def _unfit(self) -> str:
         """Why tensors cannot be held against a class, "" where they can."""
-        if self.incomplete:
-            return self.incomplete
+        return self.incomplete or self._untold
+
+    @cached_property
+    def _untold(self) -> str:
+        """Why the class does not tell the names and shapes of the files, "" where it does."""
         if self.settings.get("auto_map"):
             return "the model brings its own code"
         for level in (self.settings, self.text_settings):

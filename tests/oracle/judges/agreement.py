@@ -6,7 +6,8 @@
 
 Nothing is run but tidoctor: the outcomes are those recorded in outcomes.json. A verdict of
 `unknown` is never a difference: it says why it is one. A difference is a false statement of
-tidoctor's (or a fault of the judge); `disputed.json` names those that are known and not yet mended.
+tidoctor's (or a fault of the judge); `disputed.json` names those that are known and not yet mended,
+and is empty when there are none.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tidoctor
 from tests.oracle.judges import fixtures, run
 from tests.oracle.judges.judging import Outcome, plain
+from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Verdict
+from tidoctor.loaders import Examination, asked
+from tidoctor.rules import View, loading
+from tidoctor.source import open_source
 
 DISPUTED = Path(__file__).parent / "disputed.json"
 
@@ -45,7 +49,22 @@ class Case:
         said = self.verdict.outcome.value
         if said == "unknown":
             return "unknown"
+        if self.blind:
+            return "unjudged"
         return "agrees" if said == self.ran.outcome else "differs"
+
+    @property
+    def blind(self) -> bool:
+        """Whether we say that it takes another rotary base, and the fixture cannot show that.
+
+        The answers of the fixtures in the dialect of transformers 5 hardly depend on the base but
+        for those that are made to (`fixtures.THETA_FAMILIES`).
+        """
+        sharp = not self.fixture.endswith(("-fifth-untied", "-fifth-tied"))
+        return (
+            not sharp and self.verdict.outcome.value == "misreads"
+            and self.verdict.cause == "config" and self.ran.outcome == "loads"
+        )
 
     @property
     def message(self) -> bool | None:
@@ -60,15 +79,23 @@ class Case:
 def cases(record: Mapping[str, Any], root: Path) -> list[Case]:
     """Every recorded outcome with our verdict; the fixtures are written below `root`."""
     judges = record["judges"]
-    wishes = [f"{one['consumer']}@{one['version']}" for one in judges.values()]
+    wishes = {name: asked([f"{j['consumer']}@{j['version']}"])[0] for name, j in judges.items()}
     found = []
     for name, folder in fixtures.write_all(root).items():
-        diagnosis = tidoctor.diagnose(folder, loaders=wishes)
-        assert len(diagnosis.loaders) == len(wishes), "two judges are one loader to tidoctor"
-        for (judge, one), verdict in zip(judges.items(), diagnosis.loaders, strict=True):
-            if name in one["outcomes"]:
-                found.append(Case(judge, name, Outcome(*one["outcomes"][name]), verdict))
+        exam = examination(folder)
+        found += [
+            Case(judge, name, Outcome(*one["outcomes"][name]), exam.evaluate(wishes[judge]))
+            for judge, one in judges.items()
+            if name in one["outcomes"]
+        ]
     return found
+
+
+def examination(folder: Path) -> Examination:
+    """A fixture as `diagnose --for` holds it against loaders, without looking for cures."""
+    checkpoint = open_checkpoint(open_source(str(folder)))
+    wanted = loading.headed_class(View(checkpoint))
+    return Examination(loading.patient(View(checkpoint, wanted=wanted)))
 
 
 def disputes(found: Iterable[Case]) -> dict[str, dict[str, str]]:

@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import time
@@ -103,23 +104,24 @@ def home() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "tidoctor-judges"
 
 
-def folder(judge: Judge) -> Path:
+def folder(judge: Judge, *, beside: bool = False) -> Path:
     """The environment of a judge, which need not exist; other requirements, another folder."""
-    said = "\n".join([*judge.requirements, *(judge.source or ())])
+    said = "\n".join([*judge.requirements, *(judge.source or ()), *([sys.prefix] * beside)])
     return home() / f"{judge.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
 
 def _here(judge: Judge) -> bool:
     """Whether the interpreter that runs this has what the judge requires, to the version."""
-    for requirement in judge.requirements:
-        name, _, version = requirement.partition("==")
-        try:
-            installed = metadata.version(name.partition("[")[0])
-        except metadata.PackageNotFoundError:
-            return False
-        if installed.partition("+")[0] != version:
-            return False
-    return True
+    return all(map(_installed, judge.requirements))
+
+
+def _installed(requirement: str) -> bool:
+    name, _, version = requirement.partition("==")
+    try:
+        installed = metadata.version(name.partition("[")[0])
+    except metadata.PackageNotFoundError:
+        return False
+    return installed.partition("+")[0] == version
 
 
 def python(judge: Judge) -> Path | None:
@@ -130,17 +132,26 @@ def python(judge: Judge) -> Path | None:
     return place / "bin" / "python" if (place / READY).is_file() else None
 
 
-def create(judge: Judge) -> Path:
+def create(judge: Judge, *, beside: bool = False) -> Path:
     """The interpreter of a judge, whose environment is made when it is not there.
+
+    `beside` lets a judge that needs torch look into the environment that runs this, when that has
+    the torch in question, instead of installing another gigabyte.
 
     Raises subprocess.CalledProcessError when the installation fails.
     """
     if (ready := python(judge)) is not None:
         return ready
-    place = folder(judge)
+    beside = beside and TORCH in judge.requirements and _installed(TORCH)
+    place = folder(judge, beside=beside)
+    if (place / READY).is_file():
+        return place / "bin" / "python"
     if not (place / "bin" / "python").exists():
         venv.create(place, with_pip=True)
     interpreter = place / "bin" / "python"
+    if beside:
+        (packages,) = place.glob("lib/python*/site-packages")
+        (packages / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [str(interpreter), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run(
         [*pip, "install", "--quiet", "--no-compile", *judge.requirements], check=True

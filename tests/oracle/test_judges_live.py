@@ -1,11 +1,10 @@
-"""Three real programs, run now: the record of what they did is true on this machine.
+"""Four real programs, run now: the record of what they did is true on this machine.
 
-    pytest tests/oracle/judges/live.py
-
-mistral.rs and mlx-lm get environments of their own (about 450 MB, kept for the next run; see
-`judges.environments`), transformers is the one of the tests. The other judges are not run here but
-by `python -m tests.oracle.judges.run`, which takes about 15 minutes. An environment that cannot be
-made is an error, not a skip: what was not run was not proven.
+mistral.rs, mlx-lm and mergekit get environments of their own, kept for the next run (see
+`judges.environments`; about 450 MB for the first two, and mergekit looks into the environment of
+the tests for its torch), transformers is the one of the tests. The other judges are not run here
+but by `python -m tests.oracle.judges.run`, which takes about 15 minutes when their environments are
+there. An environment that cannot be made is an error, not a skip: what was not run was not proven.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ from tests.oracle.judges.environments import Judge
 from tests.oracle.judges.fixtures import SOUND
 from tests.oracle.judges.judging import Outcome
 
-JUDGES = environments.judges([run.REFERENCE, "mlx-lm-0.32.2", "mistralrs-0.9.5"])
+JUDGES = environments.judges(
+    [run.REFERENCE, "mlx-lm-0.32.2", "mistralrs-0.9.5", "mergekit-0.1.5"]
+)
 # All situations of files, prefixes and heads; the other families differ in heads only.
 FAMILIES = ("llama", "gemma2")
 RECORD = run.read()
@@ -37,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("judge", JUDGES, ids=[judge.name for judge in JUDGES])
 def test_a_program_does_today_what_is_recorded(judge: Judge, folders: dict[str, Path]) -> None:
-    interpreter = environments.create(judge)
+    interpreter = environments.create(judge, beside=True)
     said = {one["fixture"]: one for one in run.ask(judge, interpreter, folders.values())}
     assert said.keys() == folders.keys()
     recorded = RECORD["judges"][judge.name]["outcomes"]
