@@ -112,6 +112,16 @@ class Objects:
             "diagnosis": _diagnosis(done.diagnosis),
             "operations": list(done.plan.operations),
             "declined": [{"code": d.finding.code, "reason": d.reason} for d in done.declined],
+            "unmet": [
+                {
+                    "loader": u.verdict.loader,
+                    "version": u.verdict.version,
+                    "needs": u.needs or None,
+                    "newer": u.newer or None,
+                    "against": [{"loader": who, "needs": words} for who, words in u.against],
+                }
+                for u in done.unmet
+            ],
             "cost": {
                 "copied": cost.copied if cost else 0,
                 "written": cost.written if cost else 0,

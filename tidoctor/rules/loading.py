@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tidoctor.atlas import families
@@ -25,16 +25,22 @@ from tidoctor.rules.view import GENERATING, View
 _GENERATORS = tuple(task for task in GENERATING if task != "masked-lm")
 
 
-def judge(view: View, wishes: Sequence[Asked]) -> tuple[Verdict, ...]:
+Prescribe = Callable[[View, Sequence[Asked], Sequence[Verdict]], Mapping[str, tuple[str, str]]]
+"""From a checkpoint and what loaders make of it to `LOADER@VERSION` -> (words, command) of a copy
+that this one loads."""
+
+
+def judge(view: View, wishes: Sequence[Asked], prescribe: Prescribe | None) -> tuple[Verdict, ...]:
     """What each of some loaders makes of the checkpoint, in their order, and what would help."""
     if not wishes:
         return ()
-    whole = patient(view)
-    exam = Examination(whole)
+    exam = Examination(patient(view))
     found = [exam.evaluate(wish) for wish in wishes]
-    variants = _Variants(view, whole, wishes, found)
+    if all(v.outcome in (Outcome.LOADS, Outcome.UNKNOWN) for v in found):
+        return tuple(found)
+    copies = prescribe(view, wishes, found) if prescribe else {}
     return tuple(
-        replace(verdict, cure=_cure(exam, wish, verdict, variants))
+        replace(verdict, cure=_cure(exam, wish, verdict, copies.get(str(wish))))
         if verdict.outcome in (Outcome.FAILS, Outcome.MISREADS)
         else verdict
         for wish, verdict in zip(wishes, found, strict=True)
@@ -204,8 +210,9 @@ def loader_fails(view: View) -> Iterator[Finding]:
     Recognised by: the policy of that loader and version, which is data with its source in the code
     of the loader: `tidoctor loaders NAME`. The message is the one that its user sees.
 
-    Cure: the first version that takes this checkpoint; or a copy that this version takes, where
-    `tidoctor untie` or `tidoctor tie` writes one that the other loaders asked about take as well.
+    Cure: the first version that takes this checkpoint; or a copy that this version takes: the head
+    stored or left out, the tie flag or another key written, the prefix put on or taken off. `tidoctor
+    repair --for` writes it where the other loaders asked about take it as well and no rule objects.
     """
     for verdict in _of(view, Outcome.FAILS):
         yield _finding(view, verdict)
@@ -296,41 +303,19 @@ def _evidence(view: View, verdict: Verdict) -> Iterator[Evidence]:
 # --- cures ----------------------------------------------------------------------------------------
 
 
-class _Variants:
-    """Copies of the checkpoint that commands of tidoctor write, and who loads them."""
-
-    def __init__(
-        self, view: View, whole: Patient, wishes: Sequence[Asked], found: Sequence[Verdict]
-    ) -> None:
-        self.view = view
-        size = view.tensors[view.embedding].nbytes if view.embedding else 0
-        made = (
-            ("untie", whole.untied(), f"store the head explicitly ({size} bytes more)"),
-            ("tie", whole.headless(), f"leave out the head, a copy ({size} bytes less)"),
-        )
-        self.made = [(verb, Examination(v), words) for verb, v, words in made if v is not None]
-        self.content = [w for w, v in zip(wishes, found, strict=True) if v.outcome is Outcome.LOADS]
-
-    def for_(self, wish: Asked) -> tuple[str, str] | None:
-        """(command, words) of the first one that loads here and wherever the checkpoint loads."""
-        for verb, exam, words in self.made:
-            if all(exam.evaluate(w).outcome is Outcome.LOADS for w in (wish, *self.content)):
-                return self.view.command(verb), words
-        return None
-
-
-def _cure(exam: Examination, wish: Asked, verdict: Verdict, variants: _Variants) -> Cure | None:
+def _cure(
+    exam: Examination, wish: Asked, verdict: Verdict, copy: tuple[str, str] | None
+) -> Cure | None:
     """The first later version that loads it, and a copy that this version loads."""
-    newer = _newer(exam, wish)
+    newer = newer_version(exam, wish)
     ways = [f"use {verdict.loader} {newer}"] if newer else []
-    command = None
-    if copy := variants.for_(wish):
-        command, words = copy
-        ways.append(words)
-    return safe("; or ".join(ways), command=command) if ways else None
+    words, command = copy or ("", None)
+    return safe("; or ".join([*ways, *[words] * bool(words)]), command=command) if (
+        ways or words
+    ) else None
 
 
-def _newer(exam: Examination, wish: Asked) -> str:
+def newer_version(exam: Examination, wish: Asked) -> str:
     """`0.7.2 or newer`: the first later version from which on it loads, as far as known."""
     timeline = wish.consumer.timeline
     later = [
