@@ -61,10 +61,10 @@ def diagnose(
     from tidoctor.checkpoint import Checkpoint
 
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
-    if loaders:
-        from tidoctor.variants import prescribe
-    else:
-        prescribe = None
+    if not loaders:
+        return rules.diagnose(checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep)
+    from tidoctor.variants import prescribe
+
     return rules.diagnose(
         checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders,
         prescribe=prescribe,
@@ -107,8 +107,9 @@ def repair(
 
     Safe cures are applied; `accept` lists the codes of others that may be, and a `donor` is the
     consent to take lost tensors from it. `loaders`, such as `candle@0.7.1`, are those that have to
-    take the result: the cheapest variant is chosen that all of them load. Nothing is written when an
-    error would remain, unless `partial`, nor when there is nothing to do. Raises Unreadable, Unwritable, Refused or Usage.
+    take the result: the cheapest variant is chosen that all of them load. Nothing is written when
+    an error would remain, unless `partial`, nor when there is nothing to do. Raises Unreadable,
+    Unwritable, Refused or Usage.
     """
     from tidoctor import repairs
 

@@ -211,8 +211,9 @@ def loader_fails(view: View) -> Iterator[Finding]:
     of the loader: `tidoctor loaders NAME`. The message is the one that its user sees.
 
     Cure: the first version that takes this checkpoint; or a copy that this version takes: the head
-    stored or left out, the tie flag or another key written, the prefix put on or taken off. `tidoctor
-    repair --for` writes it where the other loaders asked about take it as well and no rule objects.
+    stored or left out, the tie flag or another key written, the prefix put on or taken off.
+    `tidoctor repair --for` writes it where the other loaders asked about take it as well and no
+    rule objects.
     """
     for verdict in _of(view, Outcome.FAILS):
         yield _finding(view, verdict)

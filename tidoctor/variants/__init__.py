@@ -6,13 +6,13 @@ itself is held against, so that what helps one loader neither breaks another nor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.cures import Options, cures
-from tidoctor.errors import Refused
 from tidoctor.finding import Operation, Outcome, Severity, Verdict
 from tidoctor.loaders import Asked, asked
 from tidoctor.plan import Plan
@@ -22,6 +22,7 @@ from tidoctor.variants.search import Search, Variant
 __all__ = ["Choice", "Unmet", "choose", "prescribe"]
 
 _AS_IT_IS = "nothing changed"
+_MOST_ROWS = 6_000  # tensors in all copies that are tried beside a diagnosis: it has to be quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,14 @@ class Unmet:
         needs: what this loader alone would need, empty where no variant helps.
         newer: its versions that take it, empty where none is known.
         against: other loaders that the need would stop, each with what those need.
+        doubt: why something may have been overlooked.
     """
 
     verdict: Verdict
     needs: str
     newer: str
     against: tuple[tuple[str, str], ...]
+    doubt: str = ""
 
     @property
     def who(self) -> str:
@@ -46,17 +49,14 @@ class Unmet:
         return f"{self.verdict.loader} {self.verdict.version}"
 
     def told(self) -> str:
-        """All of it in a sentence."""
+        """All of it in a line."""
         v = self.verdict
-        said = v.message or v.why if v.outcome is Outcome.FAILS else v.why
-        parts = [f"{v.outcome}: {said}" if v.outcome is not Outcome.UNKNOWN else f"unknown: {v.why}"]
-        if self.needs:
-            parts.append(f"needs: {self.needs}")
-        parts += [f"which {who} does not take (it needs: {words})" for who, words in self.against]
-        if not self.needs:
-            parts.append("no variant of it helps")
-        if self.newer:
-            parts.append(f"or use {v.loader} {self.newer}")
+        said = v.message if v.outcome is Outcome.FAILS and v.message else v.why
+        parts = [f"{v.outcome}: {said}"]
+        parts.append(f"needs: {self.needs}" if self.needs else "no variant of it helps")
+        parts += [f"which {who} does not take (needs: {words})" for who, words in self.against]
+        parts += [f"or use {v.loader} {self.newer}"] * bool(self.newer)
+        parts += [self.doubt] * bool(self.doubt)
         return "; ".join(parts)
 
 
@@ -99,17 +99,25 @@ def choose(
 
 def _unmet(search: Search, chosen: Variant, index: int) -> Unmet:
     alone = search.cheapest(lambda v: search.content(v, index))
-    against: list[tuple[str, str]] = []
+    against = []
     for i in sorted(search.met(chosen) - search.met(alone)) if alone else ():
-        own = search.cheapest(lambda v, i=i: search.content(v, i))  # type: ignore[misc]
         verdict = chosen.verdicts[i]
+        own = search.cheapest(_meets(search, {i}))
         against.append((f"{verdict.loader} {verdict.version}", _words(own)))
+    view = search.start.view
+    lost = f"{view.head_name}, which is lost, from a --donor" if view.head_is_lost else ""
     return Unmet(
         chosen.verdicts[index],
-        _words(alone),
+        _words(alone) if alone else lost,
         newer_version(chosen.exam, search.wishes[index]),
         tuple(against),
+        "there are more variants than were tried" if search.cut else "",
     )
+
+
+def _meets(search: Search, wanted: AbstractSet[int]) -> Callable[[Variant], bool]:
+    """Whether a variant meets some wishes."""
+    return lambda variant: all(search.content(variant, i) for i in wanted)
 
 
 def _words(variant: Variant | None) -> str:
@@ -124,36 +132,41 @@ def prescribe(
     """For loaders that do not take a checkpoint: what a copy of it changes, and the command.
 
     One command for all of them where one copy serves all; else for each a copy that it takes, and
-    whoever takes the checkpoint as it is. Copies that another error would stop are not told.
+    whoever takes the checkpoint as it is. Copies that another error would stop are not told. Where
+    trying would take long, the command is the one that tries.
     """
+    outcomes = {str(w): v.outcome for w, v in zip(wishes, found, strict=True)}
+    known = [w for w in wishes if outcomes[str(w)] is not Outcome.UNKNOWN]
+    kept = {i for i, w in enumerate(known) if outcomes[str(w)] is Outcome.LOADS}
+    failing = set(range(len(known))) - kept
+    asking = {
+        str(known[i]): (
+            "see whether a copy helps",
+            view.command("repair", f"--for {known[i]}", "--dry-run"),
+        )
+        for i in failing
+    }
+    if 3 * len(view.checkpoint.tensors) > _MOST_ROWS:
+        return asking
     options = Options(wanted=view.wish)
     plan = cures(view.checkpoint, options, Plan(), frozenset())
-    try:
-        base = plan.apply(view.checkpoint)
-    except Refused:
-        return {}
-    known = [w for w, v in zip(wishes, found, strict=True) if v.outcome is not Outcome.UNKNOWN]
-    search = Search(base, known, options)
+    base = plan.apply(view.checkpoint)
+    search = Search(base, known, options, most_rows=_MOST_ROWS)
     if search.diagnosis(search.start).count(Severity.ERROR):
         return {}
-    loaded = {str(w) for w, v in zip(wishes, found, strict=True) if v.outcome is Outcome.LOADS}
-    kept = {i for i, w in enumerate(known) if str(w) in loaded}
-    failing = {i for i in range(len(known)) if i not in kept}
-    for_all = search.cheapest(lambda v: search.met(v) >= kept | failing)
+    jointly = search.cheapest(_meets(search, kept | failing))
     told = {}
     for i in sorted(failing):
-        group = failing if for_all else {i}
-        copy = for_all or search.cheapest(
-            lambda v, group=group: search.met(v) >= kept | group  # type: ignore[misc]
-        )
+        group = failing if jointly else {i}
+        copy = jointly or search.cheapest(_meets(search, kept | group))
         if copy is None:
             continue
-        # The command names the others only where it would choose another copy without them.
-        same = search.cheapest(lambda v, group=group: search.met(v) >= group) is copy  # type: ignore[misc]
-        named = sorted(group if same else kept | group)
+        # The others are named only where the command would choose another copy without them.
+        enough = search.cheapest(_meets(search, group)) is copy
+        named = sorted(group if enough else kept | group)
         verb = "repair"
         if not plan and copy.kinds in ({"store"}, {"drop"}):
             verb = "untie" if "store" in copy.kinds else "tie"
         command = view.command(verb, *(f"--for {known[j]}" for j in named))
         told[str(known[i])] = (copy.words or "repair what else is found", command)
-    return told
+    return {**asking, **told} if search.cut else told

@@ -161,16 +161,12 @@ def _keyed(view: rules.View, records: Sequence[Record]) -> Change | None:
         return None
     values: dict[str, object] = {}
     for record in records:
-        ties = (record.tie_key or "").split("|")
-        for key in (*(k for k in record.config), *ties):
-            name = key if isinstance(key, str) else key.name
-            if not name or "." in name or settings.get(name) is not None or name in values:
-                continue
-            if name in ties:
-                if view.tie.meant is not None and name not in settings:
-                    values[name] = view.tie.meant
-            elif not isinstance(key, str):
-                values |= _meant(settings, name, key.instead)
+        for name in (record.tie_key or "").split("|"):
+            if name and "." not in name and name not in settings and view.tie.meant is not None:
+                values[name] = view.tie.meant
+        for key in record.config:
+            if settings.get(key.name) is None and key.name not in values:
+                values |= _meant(settings, key.name, key.instead)
     if not values:
         return None
     operations = tuple(set_key(name, value=value) for name, value in values.items())

@@ -19,7 +19,7 @@ from tidoctor.rules import loading
 from tidoctor.variants.changes import Change, Effort, changes
 
 _MOST = 64  # variants tried
-_MOST_ROWS = 2_000_000  # tensors in all of them
+_MOST_ROWS = 1_000_000  # tensors in all that is tried
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Search:
 
     `options` are those of the diagnosis that a variant must not worsen; kinds of changes that are
     `unwanted` are not made; `firm` says of each wish whether it has to load or may stay unknown.
+    No more is tried once the variants have `most_rows` tensors together; `cut` then says so.
     """
 
     def __init__(
@@ -65,13 +66,15 @@ class Search:
         *,
         firm: Sequence[bool] | None = None,
         unwanted: frozenset[str] = frozenset(),
+        most_rows: int = _MOST_ROWS,
     ) -> None:
+        self.most_rows = most_rows
         self.base = base
         self.wishes = wishes
         self.options = options
         self.unwanted = unwanted
         self.firm = firm or [True] * len(wishes)
-        self.cut = False  # whether there were more variants than could be tried
+        self.cut = False
         self._found: list[Variant] = []
         self._more = self._explore()
         self._diagnoses: dict[int, Diagnosis] = {}
@@ -135,7 +138,7 @@ class Search:
             if kinds in tried:
                 continue
             rows += len(checkpoint.tensors)
-            if len(tried) >= _MOST or (tried and rows > _MOST_ROWS):
+            if len(tried) >= _MOST or (tried and rows > self.most_rows):
                 self.cut = True
                 return
             tried.add(kinds)
