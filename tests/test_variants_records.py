@@ -120,7 +120,7 @@ def _nothing_is_lost(before: Checkpoint, after: Checkpoint, situation: str) -> N
     view, now = rules.View(before), rules.View(after)
     if not view.embedding:
         return
-    flag, head = SITUATIONS[situation]
+    _, head = SITUATIONS[situation]
     assert now.embedding is not None
     embedding = payload(before, view.tensors[view.embedding].name)
     assert payload(after, now.tensors[now.embedding].name) == embedding

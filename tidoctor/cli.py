@@ -538,10 +538,11 @@ def _explanation(page: Page, query: str) -> Told:
     except Usage:
         if (loader := loaders.find(query)) is not None:
             return page.loaders([loader], query), Exit.CLEAN
-        likely = rules.symptoms(query)
-        if not likely and _CODE.fullmatch(query):
+        likely, from_ = rules.symptoms(query), loaders.origins(query)
+        if not (likely or from_) and _CODE.fullmatch(query):
             raise
-        return page.symptoms(query, likely), Exit.CLEAN if likely else Exit.FINDINGS
+        told = page.symptoms(query, likely, from_)
+        return told, Exit.CLEAN if likely or from_ else Exit.FINDINGS
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -28,10 +28,12 @@ from tidoctor.rules import (
 )
 from tidoctor.rules.causes import Explained
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
-from tidoctor.rules.symptoms import Symptom, symptoms
+from tidoctor.rules.symptoms import Symptom, meaning, symptoms
 from tidoctor.rules.view import View
 
-__all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
+__all__ = [
+    "RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "meaning", "symptoms",
+]  # fmt: skip
 
 # In the order of evaluation: bytes, folder, names, config, head, the rest of the tensors, data,
 # loaders.

@@ -147,10 +147,13 @@ def _filed(view: rules.View, _: Sequence[Record]) -> Change:
 # Ways of stretching the rotary base whose parameters transformers 4 takes in `rope_scaling` as
 # transformers 5 writes them in `rope_parameters` (modeling_rope_utils.py of both).
 _PORTABLE = ("llama3", "linear", "dynamic", "yarn")
-# Where transformers 5 keeps what transformers 4 wrote at the top level, for layers that differ.
-_PER_LAYER = {
-    "rope_theta": ("full_attention", "rope_theta"),
-    "rope_local_base_freq": ("sliding_attention", "rope_theta"),
+# Where the values of keys stand that older readers seek at the top level, beside
+# rope_parameters.KEY: other spellings, and settings of layers that differ (Gemma 3).
+_ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    "n_ctx": ("n_positions",),
+    "rotary_pct": ("rope_parameters", "partial_rotary_factor"),
+    "rope_theta": ("rope_parameters", "full_attention", "rope_theta"),
+    "rope_local_base_freq": ("rope_parameters", "sliding_attention", "rope_theta"),
 }
 
 
@@ -185,15 +188,12 @@ def _meant(
         length = settings.get("max_position_embeddings")
         idle = settings.get("use_sliding_window") is False and _is_number(length)
         return {name: length} if idle else {}
-    paths = [instead or ("rope_parameters", name)]
-    if name in _PER_LAYER:
-        paths.append(("rope_parameters", *_PER_LAYER[name]))
-    value = next((v for p in paths if _is_number(v := _at(settings, p))), None)
-    if value is None:
+    paths = [instead or ("rope_parameters", name), _ELSEWHERE.get(name, ())]
+    path = next((p for p in paths if p and _is_number(_at(settings, p))), None)
+    if path is None:
         return {}
-    if paths[0][0] != "rope_parameters":
-        return {name: value}
-    return _with_scaling(settings, rope, {name: value})
+    values = {name: _at(settings, path)}
+    return _with_scaling(settings, rope, values) if path[0] == "rope_parameters" else values
 
 
 def _with_scaling(
