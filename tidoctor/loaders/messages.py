@@ -34,9 +34,10 @@ _FIELD: Mapping[str, str] = {
     "type": r"(?P<type>[\w ]{1,40})",
     "model": r"(?P<model>[^\n]{1,400}?)",
 }
-_WORD = r"[^\s'\"`‘’“”,;|\[\](){}]{1,400}"  # a name, as tensors, files and classes have
+_IN_WORD = r"[^\s'\"`‘’“”,;|\[\](){}]"
+_WORD = _IN_WORD + "{1,400}"  # a name, as tensors, files and classes have
+_NAMES = ("name", "names", "quoted", "inside", "component")  # fields that hold names of tensors
 _LACKING = ("missing", "missing_head", "missing_vector")
-_SURPLUS = ("extra", "extra_inside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Origin:
     @property
     def about_head(self) -> bool:
         """Whether the names that it quotes are those of an output head."""
-        return any(is_head(v) for k, v in self.quoted.items() if k in ("name", "names", "quoted"))
+        return any(is_head(v) for k, v in self.quoted.items() if k in _NAMES)
 
 
 def origins(message: str) -> tuple[Origin, ...]:
@@ -97,7 +98,7 @@ def _templates(name: str) -> Mapping[tuple[str, str], tuple[Record, ...]]:
     found: dict[tuple[str, str], list[Record]] = {}
     for record in consumer(name).records:
         for kind, template in record.errors.items():
-            found.setdefault((template, kind), []).append(record)
+            found.setdefault((template, kind.removesuffix("_inside")), []).append(record)
     return {key: tuple(records) for key, records in found.items()}
 
 
@@ -124,7 +125,9 @@ def _backwards(template: str) -> tuple[str, int]:
         if field is not None:
             again = field in seen
             seen.add(field)
-            out.append(_WORD if again else _FIELD.get(field, rf"(?P<{field}>{_WORD})"))
+            # The start of a word, so that a long one is not tried from each of its letters.
+            word = rf"(?<!{_IN_WORD})(?P<{field}>{_WORD})"
+            out.append(_WORD if again else _FIELD.get(field, f"[{_QUOTES}]?{word}[{_QUOTES}]?"))
     return "".join(out), weight
 
 
@@ -173,27 +176,27 @@ def _fits(record: Record, kind: str, quoted: Mapping[str, str]) -> bool:
         return bool(keys & {*(k.name for k in record.config), record.tie_key})
     if kind == "null":
         return any(k.type == quoted.get("type") for k in record.config)
-    if kind == "missing_head" and "name" in quoted:
+    if kind == "missing_head" and "name" in quoted:  # a template that is for heads alone
         return is_head(quoted["name"])
     name = quoted.get("name") or quoted.get("inside") or "."
-    return kind not in _SURPLUS or "." in name  # not every KeyError is about a tensor
+    return kind != "extra" or "." in name  # not every KeyError is about a tensor
 
 
 def _case(record: Record, kind: str, quoted: Mapping[str, str]) -> str:
     """How a record chooses its head, where that explains a message about one."""
     policy = POLICIES.get(record.head)
-    named = [v for k, v in quoted.items() if k in ("name", "names", "quoted", "component")]
-    if policy is None or not any(is_head(v) for v in named):
+    if policy is None or not any(is_head(v) for k, v in quoted.items() if k in _NAMES):
         return ""
     ways = (policy.tied_absent, policy.tied_present)
     if kind in _LACKING and ways[0] == "lacks":
         return policy.words
-    return policy.words if kind in _SURPLUS and "surplus" in ways else ""
+    return policy.words if kind == "extra" and "surplus" in ways else ""
 
 
 def is_head(text: str) -> bool:
     """Whether a text names an output head."""
-    return re.search(r"\b(?:lm_head|embed_out|output_layer|output)\b", text) is not None
+    found = re.search(r"\b(?:lm_head|embed_out|output_layer|output)\b", text, re.IGNORECASE)
+    return found is not None
 
 
 def _span(one: Consumer, places: Iterable[int]) -> str:

@@ -199,12 +199,12 @@ _MEANINGS: Mapping[str, Meaning] = {
     "missing": Meaning(
         "it asks for a tensor that no file holds under this name: a base prefix too many or too "
         "few, a missing file, another layout or class",
-        ("L01", "N04", "N01", "C04", "S01", "C07"),
+        ("L01", "L02", "N04", "N01", "C04", "S01", "C07"),
     ),
     "missing head": Meaning(
         "it asks for an output head that no file holds: the model is tied and stores none, or the "
         "head is lost",
-        ("L01", "H01", "H02", "C04", "N13"),
+        ("L01", "L02", "H01", "H02", "C04", "N13"),
     ),
     "extra": Meaning(
         "it has no place for a tensor that is stored: a wrapper or prefix, a stray file, a class "

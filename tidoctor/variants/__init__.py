@@ -135,14 +135,13 @@ def prescribe(
     whoever takes the checkpoint as it is. Copies that another error would stop are not told. Where
     trying would take long, the command is the one that tries.
     """
-    outcomes = {str(w): v.outcome for w, v in zip(wishes, found, strict=True)}
-    known = [w for w in wishes if outcomes[str(w)] is not Outcome.UNKNOWN]
-    kept = {i for i, w in enumerate(known) if outcomes[str(w)] is Outcome.LOADS}
-    failing = set(range(len(known))) - kept
+    outcomes = [v.outcome for v in found]
+    kept = {i for i, outcome in enumerate(outcomes) if outcome is Outcome.LOADS}
+    failing = {i for i, o in enumerate(outcomes) if o in (Outcome.FAILS, Outcome.MISREADS)}
     asking = {
-        str(known[i]): (
+        str(wishes[i]): (
             "see whether a copy helps",
-            view.command("repair", f"--for {known[i]}", "--dry-run"),
+            view.command("repair", f"--for {wishes[i]}", "--dry-run"),
         )
         for i in failing
     }
@@ -151,13 +150,16 @@ def prescribe(
     options = Options(wanted=view.wish)
     plan = cures(view.checkpoint, options, Plan(), frozenset())
     base = plan.apply(view.checkpoint)
-    search = Search(base, known, options, most_rows=_MOST_ROWS)
+    search = Search(base, wishes, options, most_rows=_MOST_ROWS)
     if search.diagnosis(search.start).count(Severity.ERROR):
         return {}
-    jointly = search.cheapest(_meets(search, kept | failing))
+    # Of some nothing is known before other cures are applied.
+    later = {i for i, v in enumerate(search.start.verdicts) if v.outcome is not Outcome.UNKNOWN}
+    every = failing | (later - kept)
+    jointly = search.cheapest(_meets(search, kept | every))
     told = {}
     for i in sorted(failing):
-        group = failing if jointly else {i}
+        group = every if jointly else {i}
         copy = jointly or search.cheapest(_meets(search, kept | group))
         if copy is None:
             continue
@@ -167,6 +169,6 @@ def prescribe(
         verb = "repair"
         if not plan and copy.kinds in ({"store"}, {"drop"}):
             verb = "untie" if "store" in copy.kinds else "tie"
-        command = view.command(verb, *(f"--for {known[j]}" for j in named))
-        told[str(known[i])] = (copy.words or "repair what else is found", command)
+        command = view.command(verb, *(f"--for {wishes[j]}" for j in named))
+        told[str(wishes[i])] = (copy.words or "repair what else is found", command)
     return {**asking, **told} if search.cut else told
