@@ -182,20 +182,25 @@ def test_keys_are_written_with_the_value_that_they_have(kind: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("rope", "more"),
+    ("rope", "wish", "more"),
     [
-        ({"rope_type": "llama3", "factor": 8.0}, {"rope_scaling"}),
-        ({"rope_type": "default", "partial_rotary_factor": 0.5}, {"partial_rotary_factor"}),
-        ({"rope_type": "longrope", "long_factor": [1.0]}, None),  # not said in the old way here
-        ({"rope_type": 7}, set()),
+        ({"rope_type": "llama3", "factor": 8.0}, "mistral.rs", {"rope_scaling"}),
+        ({"rope_type": "llama3", "factor": 8.0}, "transformers@4.57.6", {"rope_scaling"}),
+        ({"rope_type": "linear", "factor": 8.0}, "transformers@4.57.6", {"rope_scaling"}),
+        ({"rope_type": "linear", "factor": 8.0}, "mistral.rs", None),  # takes llama3 alone
+        ({"rope_type": "linear", "factor": 8.0}, "candle,transformers@4.57.6", None),
+        ({"rope_type": "yarn", "factor": 8.0}, "transformers@4.57.6", None),
+        ({"rope_type": "longrope", "long_factor": [1.0]}, "mistral.rs", None),
+        ({"partial_rotary_factor": 0.5}, "mistral.rs", {"partial_rotary_factor"}),
+        ({"rope_type": 7}, "mistral.rs", set()),
     ],
 )
 def test_what_goes_with_the_rotary_base_goes_along(
-    rope: dict[str, Any], more: set[str] | None, tmp_path: Path
+    rope: dict[str, Any], wish: str, more: set[str] | None, tmp_path: Path
 ) -> None:
     config = {**V5, "rope_parameters": {"rope_theta": 500000.0, **rope}}
     source = written(tmp_path / "sick", build(llama(), config))
-    done = tidoctor.repair(source, tmp_path / "out", loaders=["mistral.rs"], dry_run=True)
+    done = tidoctor.repair(source, tmp_path / "out", loaders=wish.split(","), dry_run=True)
     keys = {o["path"][0] for o in done.plan.operations}  # type: ignore[index]
     assert keys == (set() if more is None else {"rope_theta", *more})
     assert bool(done.unmet) is (more is None)

@@ -144,9 +144,11 @@ def _filed(view: rules.View, _: Sequence[Record]) -> Change:
 
 # --- keys of config.json --------------------------------------------------------------------------
 
-# Ways of stretching the rotary base whose parameters transformers 4 takes in `rope_scaling` as
-# transformers 5 writes them in `rope_parameters` (modeling_rope_utils.py of both).
-_PORTABLE = ("llama3", "linear", "dynamic", "yarn")
+# Ways of stretching the rotary base that transformers 5 writes into `rope_parameters` and that are
+# read from `rope_scaling` all the same: by transformers 4 (run with 4.44.2, 4.51.3 and 4.57.6,
+# which agree with 5.23.0; not so for yarn, which 4.44.2 computes otherwise), and by others (candle
+# and mistral.rs, src/models/llama.rs, take no other than llama3).
+_PORTABLE = {"transformers-4": ("llama3", "linear", "dynamic"), "exact": ("llama3",)}
 # Where the values of keys stand that older readers seek at the top level, beside
 # rope_parameters.KEY: other spellings, and settings of layers that differ (Gemma 3).
 _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
@@ -169,7 +171,7 @@ def _keyed(view: rules.View, records: Sequence[Record]) -> Change | None:
                 values[name] = view.tie.meant
         for key in record.config:
             if settings.get(key.name) is None and key.name not in values:
-                values |= _meant(settings, key.name, key.instead)
+                values |= _meant(settings, key.name, key.instead, records)
     if not values:
         return None
     operations = tuple(set_key(name, value=value) for name, value in values.items())
@@ -178,11 +180,12 @@ def _keyed(view: rules.View, records: Sequence[Record]) -> Change | None:
 
 
 def _meant(
-    settings: Mapping[str, object], name: str, instead: tuple[str, ...] | None
+    settings: Mapping[str, object],
+    name: str,
+    instead: tuple[str, ...] | None,
+    readers: Sequence[Record],
 ) -> dict[str, object]:
     """The value of a key that stands elsewhere or follows from others, and what goes with it."""
-    rope = settings.get("rope_parameters")
-    rope = rope if isinstance(rope, Mapping) else {}
     if name == "sliding_window" and name in settings:
         # A window as long as the context hides nothing, and readers that know the switch skip it.
         length = settings.get("max_position_embeddings")
@@ -193,22 +196,29 @@ def _meant(
     if path is None:
         return {}
     values = {name: _at(settings, path)}
-    return _with_scaling(settings, rope, values) if path[0] == "rope_parameters" else values
+    return _with_scaling(settings, values, readers) if path[0] == "rope_parameters" else values
 
 
 def _with_scaling(
-    settings: Mapping[str, object], rope: Mapping[str, object], values: dict[str, object]
+    settings: Mapping[str, object], values: dict[str, object], readers: Sequence[Record]
 ) -> dict[str, object]:
-    """The values, and beside them what else of `rope_parameters` would be missed; or nothing."""
+    """The values, and beside them what else of `rope_parameters` would be missed.
+
+    Nothing where it is not known that all readers would compute the same from it.
+    """
+    rope = settings.get("rope_parameters")
+    rope = rope if isinstance(rope, Mapping) else {}
     factor = rope.get("partial_rotary_factor")
-    if _is_number(factor) and settings.get("partial_rotary_factor") is None:
-        values["partial_rotary_factor"] = factor
+    name = "rotary_pct" if "rotary_emb_base" in values else "partial_rotary_factor"  # GPT-NeoX
+    if _is_number(factor) and settings.get(name) is None:
+        values[name] = factor
     parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]
     kinds = {p["rope_type"] for p in parts if isinstance(p.get("rope_type"), str)} - {"default"}
     if not kinds or settings.get("rope_scaling") is not None:
         return values
-    if len(parts) > 1 or not kinds <= {*_PORTABLE}:
-        return {}  # what transformers 4 would write for it is not known here
+    readable = [{*_PORTABLE.get(reader.names, ())} for reader in readers]
+    if len(parts) > 1 or not all(kinds <= each for each in readable):
+        return {}
     scaling = {k: v for k, v in rope.items() if k not in ("rope_theta", "partial_rotary_factor")}
     return {**values, "rope_scaling": scaling}
 
