@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from checkpoints import LLAMA, Memory, build, llama, payload
+from test_loaders_matrix import CASES
 from test_loaders_verdicts import (
     BASE,
     EMBEDDING,
@@ -211,6 +212,36 @@ def test_a_sliding_window_that_slides_is_not_written(tmp_path: Path) -> None:
     source = written(tmp_path / "sick", build(qwen2(), config))
     done = tidoctor.repair(source, tmp_path / "out", loaders=["candle"])
     assert done.exit_code == 1 and not done.plan
+
+
+@pytest.mark.parametrize(
+    ("case", "wish", "verb", "needs"),
+    [
+        ("index with another name", "mlx-lm@0.32.2", "reindex", ""),
+        ("index omits the head", "mergekit@0.1.5", "reindex", ""),
+        ("head under the prefix", "vllm@0.32.0", "rename", ""),
+        ("head called output", "transformers@5.23.0", "rename", ""),
+        ("stale shard", "mlx-lm@0.32.2", "", "leave model-00003-of-00003.safetensors out"),
+        ("tied, another head", "mlx-lm@0.32.2", "", "write tie_word_embeddings = false"),
+    ],
+)
+def test_files_are_named_as_readers_want_and_consent_is_asked_for(
+    case: str, wish: str, verb: str, needs: str, tmp_path: Path
+) -> None:
+    files, _ = CASES[case]
+    source = written(tmp_path / "sick", files)
+    assert outcomes(source, wish) != ["loads"]
+    done = tidoctor.repair(source, tmp_path / "out", loaders=[wish])
+    if verb:
+        assert verbs(done) == [verb] and outcomes(tmp_path / "out", wish) == ["loads"]
+        return
+    (unmet,) = done.unmet
+    assert done.receipt is None and not done.plan
+    assert unmet.needs.endswith(")") and "(--accept " in unmet.needs
+    code = unmet.needs.rpartition(" ")[2].rstrip(")")
+    agreed = tidoctor.repair(source, tmp_path / "out", loaders=[wish], accept=[code])
+    assert agreed.exit_code == 0 and outcomes(tmp_path / "out", wish) == ["loads"]
+    assert needs in unmet.needs or case == "tied, another head"
 
 
 # --- conflicts ------------------------------------------------------------------------------------

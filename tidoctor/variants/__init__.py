@@ -108,7 +108,7 @@ def _unmet(search: Search, chosen: Variant, index: int) -> Unmet:
     lost = f"{view.head_name}, which is lost, from a --donor" if view.head_is_lost else ""
     return Unmet(
         chosen.verdicts[index],
-        _words(alone) if alone else lost,
+        _words(alone) or search.consented(index) or lost,
         newer_version(chosen.exam, search.wishes[index]),
         tuple(against),
         "there are more variants than were tried" if search.cut else "",

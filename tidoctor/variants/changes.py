@@ -41,8 +41,8 @@ class Change:
 _OF_CAUSE: Mapping[str, frozenset[str]] = {
     "config": frozenset({"keys", "tied", "untied"}),
     "flag": frozenset({"tied", "untied", "store", "drop"}),
-    "head": frozenset({"store", "drop", "tied", "untied"}),
-    "names": frozenset({"store", "drop", "tied", "untied", "prefix", "files"}),
+    "head": frozenset({"store", "drop", "tied", "untied", "headname", "files"}),
+    "names": frozenset({"store", "drop", "tied", "untied", "headname", "prefix", "files"}),
     "prefix": frozenset({"prefix"}),
     "files": frozenset({"files"}),
     "class": frozenset(),
@@ -109,18 +109,36 @@ def _tied(view: rules.View, _: Sequence[Record]) -> Change | None:
     return _flag(view, value=True) if same else None
 
 
-def _flag(view: rules.View, *, value: bool) -> Change:
+def _flag(view: rules.View, *, value: bool) -> Change | None:
+    operations = view.flag_operations(value)
+    if all(_at(view.settings, _path(o)) is value for o in operations):
+        return None
     said = "true" if value else "false"
     return Change(
         "tied" if value else "untied", f"write tie_word_embeddings = {said}", Effort.CONFIG,
-        tuple(view.flag_operations(value)),
+        tuple(operations),
     )  # fmt: skip
+
+
+def _path(operation: Operation) -> list[str]:
+    path = operation["path"]
+    return [str(step) for step in path] if isinstance(path, list) else []
 
 
 def _flag_alone(view: rules.View) -> bool:
     """Whether the flag decides about the head and nothing else (T5 scales its output by it)."""
     facts = view.generator
     return facts is not None and facts.tie_follows_flag and facts.always_tied is None
+
+
+def _head_named(view: rules.View, _: Sequence[Record]) -> Change | None:
+    """The stored head under the name that the class has for it."""
+    wanted = view.generator.head if view.generator else None
+    if view.head is None or wanted is None or view.head == wanted:
+        return None
+    actual = view.tensors[view.head].name
+    words = f"rename {printable(actual)} to {wanted}"
+    return Change("headname", words, Effort.HEADER, (rename(actual, wanted),))
 
 
 # --- names and files ------------------------------------------------------------------------------
@@ -238,6 +256,7 @@ _MAKERS: Mapping[str, Callable[[rules.View, Sequence[Record]], Change | None]] =
     "keys": _keyed,
     "tied": _tied,
     "untied": _untied,
+    "headname": _head_named,
     "prefix": _prefixed,
     "files": _filed,
     "drop": _dropped,

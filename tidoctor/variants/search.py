@@ -112,6 +112,23 @@ class Search:
             self._diagnoses[key] = self.options.diagnose(variant.checkpoint)
         return self._diagnoses[key]
 
+    def consented(self, index: int) -> str:
+        """What would serve one loader and has to be agreed to; empty where nothing would.
+
+        Cures of findings that are not applied of themselves, each tried alone.
+        """
+        for finding in self.diagnosis(self.start).findings:
+            cure = finding.cure
+            if cure is None or not cure.operations or "donor" in cure.needs:
+                continue
+            try:
+                after = Plan((cure.operations,)).apply(self.base)
+            except Refused:
+                continue
+            if self._judged((), after).verdicts[index].outcome is Outcome.LOADS:
+                return f"{cure.summary} (--accept {finding.code})"
+        return ""
+
     def every(self) -> list[Variant]:
         """All of them."""
         return list(self._every())
@@ -180,7 +197,8 @@ def _codes(diagnosis: Diagnosis) -> frozenset[str]:
 def _alike(a: Checkpoint, b: Checkpoint) -> bool:
     """Whether a change changed nothing."""
     return (
-        a.texts == b.texts
+        a.settings == b.settings
         and a.tensors.keys() == b.tensors.keys()
         and [w.name for w in a.weights] == [w.name for w in b.weights]
+        and (a.index and a.index.weight_map) == (b.index and b.index.weight_map)
     )
