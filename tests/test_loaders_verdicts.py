@@ -46,6 +46,10 @@ def diagnosis(files: Files, *wishes: str, **options: Any) -> Diagnosis:
     return rules.diagnose(open_checkpoint(Memory(files)), loaders=wishes, **options)
 
 
+def prescribed(files: Files, *wishes: str) -> Diagnosis:
+    return tidoctor.diagnose(open_checkpoint(Memory(files)), loaders=wishes)
+
+
 def judge(files: Files, wish: str) -> Verdict:
     (verdict,) = diagnosis(files, wish, select=["L"]).loaders
     return verdict
@@ -453,7 +457,7 @@ def test_any_config_is_judged(config: str, table: dict[str, Any]) -> None:
 
 
 def test_a_failure_has_its_evidence_and_two_ways_out() -> None:
-    finding = only(diagnosis(TIED_LLAMA, "candle@0.7.1", "transformers"), "L01")
+    finding = only(prescribed(TIED_LLAMA, "candle@0.7.1", "transformers"), "L01")
     assert str(finding.severity) == "error"
     assert finding.message == "candle 0.7.1 asks for lm_head.weight and finds none"
     assert [e.where for e in finding.evidence] == [
@@ -463,21 +467,28 @@ def test_a_failure_has_its_evidence_and_two_ways_out() -> None:
     assert finding.cure.summary == (
         "use candle 0.7.2 or newer; or store the head explicitly (2048 bytes more)"
     )
-    assert finding.cure.command == "tidoctor untie memory DEST"
+    assert finding.cure.command == "tidoctor untie memory DEST --for candle@0.7.1"
 
 
-def test_a_copy_that_would_break_another_loader_is_not_proposed() -> None:
-    alone = only(diagnosis(TIED_LLAMA, "candle@0.7.1"), "L01").cure
-    strict = only(diagnosis(TIED_LLAMA, "candle@0.7.1", "mlx-lm@0.21.0"), "L01").cure
+def test_the_copy_that_is_proposed_breaks_no_other_loader() -> None:
+    alone = only(prescribed(TIED_LLAMA, "candle@0.7.1"), "L01").cure
+    strict = only(prescribed(TIED_LLAMA, "candle@0.7.1", "mlx-lm@0.21.0"), "L01").cure
     assert alone is not None and strict is not None
-    assert alone.command and strict.command is None
+    assert alone.command == "tidoctor untie memory DEST --for candle@0.7.1"
+    # A head beside a true flag stops mlx-lm 0.21.0, so that the flag has to be cleared as well.
+    assert strict.command == "tidoctor repair memory DEST --for candle@0.7.1 --for mlx-lm@0.21.0"
+    assert strict.summary.endswith(
+        "store the head explicitly (2048 bytes more), write tie_word_embeddings = false"
+    )
 
 
-def test_a_redundant_head_may_be_left_out() -> None:
+def test_a_redundant_head_is_left_where_the_flag_does_as_well() -> None:
     files = build(same_head(llama()), TIED)
-    cure = only(diagnosis(files, "mlx-lm@0.21.0"), "L01").cure
-    assert cure is not None and cure.command == "tidoctor tie memory DEST"
-    assert cure.summary.startswith("use mlx-lm 0.22.0 or newer; or leave out the head")
+    cure = only(prescribed(files, "mlx-lm@0.21.0"), "L01").cure
+    assert cure is not None and cure.command == "tidoctor repair memory DEST --for mlx-lm@0.21.0"
+    assert cure.summary == (
+        "use mlx-lm 0.22.0 or newer; or write tie_word_embeddings = false"
+    )
 
 
 def test_the_copy_that_is_proposed_is_loaded() -> None:

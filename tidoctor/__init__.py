@@ -61,9 +61,14 @@ def diagnose(
     from tidoctor.checkpoint import Checkpoint
 
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
+    if not loaders:
+        return rules.diagnose(checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep)
+    from tidoctor.variants import prescribe
+
     return rules.diagnose(
-        checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders
-    )
+        checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders,
+        prescribe=prescribe,
+    )  # fmt: skip
 
 
 def second_opinion(
@@ -92,6 +97,7 @@ def repair(
     accept: Sequence[str] = (),
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    loaders: Sequence[str] = (),
     partial: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -100,8 +106,10 @@ def repair(
     """Write a repaired copy of a checkpoint, after the planned result was diagnosed.
 
     Safe cures are applied; `accept` lists the codes of others that may be, and a `donor` is the
-    consent to take lost tensors from it. Nothing is written when an error would remain, unless
-    `partial`, nor when there is nothing to do. Raises Unreadable, Unwritable, Refused or Usage.
+    consent to take lost tensors from it. `loaders`, such as `candle@0.7.1`, are those that have to
+    take the result: the cheapest variant is chosen that all of them load. Nothing is written when
+    an error would remain, unless `partial`, nor when there is nothing to do. Raises Unreadable,
+    Unwritable, Refused or Usage.
     """
     from tidoctor import repairs
 
@@ -113,6 +121,7 @@ def repair(
         accept=accept,
         select=select,
         ignore=ignore,
+        loaders=loaders,
         partial=partial,
         force=force,
         dry_run=dry_run,
@@ -124,34 +133,40 @@ def untie(
     source: str | Path,
     dest: str | Path,
     *,
+    loaders: Sequence[str] = (),
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Treatment:
-    """Write a copy that stores the tied head explicitly.
+    """Write a copy that stores the tied head explicitly, in the variant that `loaders` take.
 
     Raises Refused where the head is not tied but lost, and what `repair` raises.
     """
     from tidoctor import retie
 
-    return retie.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
+    return retie.untie(
+        source, dest, loaders=loaders, force=force, dry_run=dry_run, progress=progress
+    )
 
 
 def tie(
     source: str | Path,
     dest: str | Path,
     *,
+    loaders: Sequence[str] = (),
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Treatment:
-    """Write a copy without the head that equals the embedding byte for byte.
+    """Write a copy without the head that equals the embedding, in the variant that `loaders` take.
 
     Raises Refused where they differ, and what `repair` raises.
     """
     from tidoctor import retie
 
-    return retie.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+    return retie.tie(
+        source, dest, loaders=loaders, force=force, dry_run=dry_run, progress=progress
+    )
 
 
 def expect(source: str | Path, *, as_: str | None = None) -> Expectation:

@@ -101,6 +101,14 @@ Loaders = Annotated[
         "known. Without a version the newest known. Repeatable, comma separated.",
     ),
 ]
+Readers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--for", metavar="LOADER[@VERSION]",
+        help="Choose what every loader named here takes: with the least changes, and none that "
+        "would stop another one. Without a version the newest known. Repeatable, comma separated.",
+    ),
+]
 Select = Annotated[
     list[str] | None,
     typer.Option(
@@ -237,12 +245,14 @@ def diagnose(
         "tidoctor repair ./my-model ./healed --dry-run",
         "tidoctor repair ./my-model ./healed --as causal-lm --donor ./base-model",
         "tidoctor repair ./my-model ./healed --accept H05",
+        "tidoctor repair ./my-model ./healed --for candle@0.7.1 --for vllm",
     )
 )
 def repair(
     source: Source,
     dest: Dest,
     wanted: Wanted = None,
+    loaders: Readers = None,
     donor: Annotated[
         str | None,
         typer.Option(
@@ -273,25 +283,32 @@ def repair(
 ) -> int:
     """Write a repaired copy: plan, predict, write, verify.
 
-    Cures marked safe are applied; others need --donor or --accept. Nothing is written when there
-    is nothing to do, or when an error would remain.
+    Cures marked safe are applied; others need --donor or --accept. With --for, the copy is one that
+    these loaders take. Nothing is written when there is nothing to do, or when an error would
+    remain.
     """
     told = _delivery(format, Full, output, color, quiet)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.repair(
             source, dest, wanted=wanted, donor=donor, accept=_codes(accept),
-            select=_codes(select), ignore=_codes(ignore), partial=partial, force=force,
-            dry_run=dry_run, progress=progress,
+            select=_codes(select), ignore=_codes(ignore), loaders=_codes(loaders),
+            partial=partial, force=force, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     return _treat(told, source, operate, dry_run=dry_run, fail_on=fail_on)
 
 
-@app.command(epilog=_epilog("tidoctor untie ./my-model ./untied"))
+@app.command(
+    epilog=_epilog(
+        "tidoctor untie ./my-model ./untied",
+        "tidoctor untie ./my-model ./untied --for candle@0.7.1",
+    )
+)
 def untie(
     source: Source,
     dest: Dest,
+    loaders: Readers = None,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -306,7 +323,9 @@ def untie(
     told = _delivery(format, Plain, output, color, quiet)
 
     def operate(progress: Progress) -> Treatment:
-        return tidoctor.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
+        return tidoctor.untie(
+            source, dest, loaders=_codes(loaders), force=force, dry_run=dry_run, progress=progress
+        )
 
     return _treat(told, source, operate, dry_run=dry_run)
 
@@ -315,6 +334,7 @@ def untie(
 def tie(
     source: Source,
     dest: Dest,
+    loaders: Readers = None,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -329,7 +349,9 @@ def tie(
     told = _delivery(format, Plain, output, color, quiet)
 
     def operate(progress: Progress) -> Treatment:
-        return tidoctor.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+        return tidoctor.tie(
+            source, dest, loaders=_codes(loaders), force=force, dry_run=dry_run, progress=progress
+        )
 
     return _treat(told, source, operate, dry_run=dry_run)
 
@@ -516,10 +538,11 @@ def _explanation(page: Page, query: str) -> Told:
     except Usage:
         if (loader := loaders.find(query)) is not None:
             return page.loaders([loader], query), Exit.CLEAN
-        likely = rules.symptoms(query)
-        if not likely and _CODE.fullmatch(query):
+        likely, from_ = rules.symptoms(query), loaders.origins(query)
+        if not (likely or from_) and _CODE.fullmatch(query):
             raise
-        return page.symptoms(query, likely), Exit.CLEAN if likely else Exit.FINDINGS
+        told = page.symptoms(query, likely, from_)
+        return told, Exit.CLEAN if likely or from_ else Exit.FINDINGS
 
 
 def run(arguments: Sequence[str]) -> int:

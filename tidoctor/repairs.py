@@ -7,17 +7,18 @@ checkpoint on paper, the result is diagnosed, and only then is anything written 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint, open_checkpoint
-from tidoctor.donors import name_in_donor, unfit
+from tidoctor.cures import Options, cures, obstacle
 from tidoctor.errors import Refused
-from tidoctor.finding import CureKind, Diagnosis, Finding, Operation, Severity
+from tidoctor.finding import Diagnosis, Finding, Severity
 from tidoctor.plan import Plan
 from tidoctor.source import open_source
+from tidoctor.variants import Choice, Unmet, choose
 
 if TYPE_CHECKING:
     from tidoctor.writer import Receipt
@@ -39,7 +40,8 @@ class Treatment:
     """What a repair did or would do.
 
     `planned` and `predicted` describe the checkpoint that the plan leads to; `receipt` and `result`
-    are None when nothing was written, and then `reason` says why.
+    are None when nothing was written, and then `reason` says why. `unmet` are the loaders among
+    those named that do not take what is planned.
     """
 
     verb: str  # "repair", "untie" or "tie"
@@ -54,6 +56,7 @@ class Treatment:
     result: Diagnosis | None
     reason: str
     exit_code: int  # 0: written clean, planned clean or nothing to do; 1: an error remains or would
+    unmet: tuple[Unmet, ...] = ()
 
     @classmethod
     def idle(
@@ -65,11 +68,12 @@ class Treatment:
         reason: str,
         declined: tuple[Declined, ...] = (),
         exit_code: int = 0,
+        unmet: tuple[Unmet, ...] = (),
     ) -> Treatment:
         """Nothing was planned: what is planned is what was there."""
         return cls(
             verb, before, diagnosis, Plan(), before, diagnosis, declined, Path(dest), None, None,
-            reason, exit_code,
+            reason, exit_code or int(bool(unmet)), unmet,
         )  # fmt: skip
 
 
@@ -82,6 +86,7 @@ def repair(
     accept: Sequence[str] = (),
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    loaders: Sequence[str] = (),
     partial: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -94,20 +99,23 @@ def repair(
             before.source.name, f"is one shard of {shard[2]}", "give the checkpoint's folder"
         )
     donors = {str(donor): open_at(donor)} if donor is not None else {}
-    options = Options(wanted, tuple(select), tuple(ignore))
+    options = Options(wanted, tuple(select), tuple(ignore), tuple(loaders))
     diagnosis = options.diagnose(before)
     accepted = rules.chosen(accept)
-    plan = _cures(before, options, Plan((), donors), accepted)
+    plan = cures(before, options.apart(before), Plan((), donors), accepted)
+    plan, unmet = pleasing(plan, before, options)
     if not plan:
         guard(before, dest, force)
         declined = _declined(before, diagnosis, plan, accepted)
         open_wish = any(d.finding.cure and d.finding.cure.operations for d in declined)
         failed = bool(diagnosis.count(Severity.ERROR)) or open_wish
-        reason = "no cure is known for what was found" if declined else "nothing to do"
+        reason = "no cure is known for what was found" if declined or unmet else "nothing to do"
         if open_wish:
             reason = "nothing can be done without more from you"
-        return Treatment.idle("repair", before, diagnosis, dest, reason, declined, int(failed))
-    course = Course("repair", before, diagnosis, plan, options, Path(dest))
+        return Treatment.idle(
+            "repair", before, diagnosis, dest, reason, declined, int(failed), unmet
+        )
+    course = Course("repair", before, diagnosis, plan, options, Path(dest), unmet)
     return course.carry_out(
         lambda c, d: _declined(c, d, plan, accepted),
         partial=partial,
@@ -117,19 +125,18 @@ def repair(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a diagnosis is asked for, the same before and after."""
-
-    wanted: str | None = None
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-
-    def diagnose(self, checkpoint: Checkpoint) -> Diagnosis:
-        """The diagnosis with these options."""
-        return rules.diagnose(
-            checkpoint, wanted=self.wanted, select=self.select, ignore=self.ignore
-        )
+def pleasing(
+    plan: Plan, before: Checkpoint, options: Options, unwanted: frozenset[str] = frozenset()
+) -> tuple[Plan, tuple[Unmet, ...]]:
+    """A plan made longer so that the loaders take its result, and those that do not take it."""
+    if not options.loaders:
+        return plan, ()
+    current = plan.apply(before)
+    alone = replace(options.apart(before), select=(), ignore=())
+    choice: Choice = choose(current, options.loaders, alone, unwanted=unwanted)
+    for step in choice.steps:
+        plan = plan.then(step)
+    return plan, choice.unmet
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,7 @@ class Course:
     plan: Plan
     options: Options
     dest: Path
+    unmet: tuple[Unmet, ...] = ()
 
     def carry_out(
         self,
@@ -158,13 +166,15 @@ class Course:
         guard(self.before, self.dest, force)
         planned = self.plan.apply(self.before)
         # What was not selected is not cured, but an error in it counts all the same.
-        every = Options(self.options.wanted)
+        every = replace(self.options, select=(), ignore=())
         predicted = every.diagnose(planned)
         remains = predicted.count(Severity.ERROR) > 0
         receipt = result = None
         reason = ""
         if remains and not partial:
             reason = "an error would remain"
+        elif self.unmet and not partial:
+            reason = f"whether {self.unmet[0].who} takes it is not known"
         elif dry_run:
             reason = "dry run"
         else:
@@ -183,7 +193,8 @@ class Course:
             receipt,
             result,
             reason,
-            int(remains),
+            int(remains or bool(self.unmet)),
+            self.unmet,
         )
 
 
@@ -199,74 +210,12 @@ def guard(before: Checkpoint, dest: str | Path, force: bool) -> None:
     writer.check_destination(before.source, Path(dest), force=force)
 
 
-_ROUNDS = 40  # each cures one finding; a cure that brings its finding back is not tried again
-
-
-def _cures(before: Checkpoint, options: Options, plan: Plan, accepted: frozenset[str]) -> Plan:
-    """The plan that cures one finding after the other, diagnosing anew after each."""
-    current = before
-    tried: set[str] = set()
-    for _ in range(_ROUNDS):
-        findings = sorted(options.diagnose(current).findings, key=_stage)
-        for finding in findings:
-            if finding.fingerprint in tried or _obstacle(finding, current, plan, accepted):
-                continue
-            tried.add(finding.fingerprint)
-            longer = plan.then(_filled(finding, plan))
-            try:
-                current = Plan(longer.steps[-1:], plan.donors).apply(current)
-            except Refused:
-                continue
-            plan = longer
-            break
-        else:
-            break
-    return plan
-
-
-def _stage(finding: Finding) -> int:
-    """Files, folder, names, config, head: later stages see what earlier ones cure."""
-    return "FSNCHD".index(finding.code[0])
-
-
-def _obstacle(finding: Finding, current: Checkpoint, plan: Plan, accepted: frozenset[str]) -> str:
-    """Why the cure of a finding is not applied, empty when it can be."""
-    cure = finding.cure
-    agreed = finding.code in accepted
-    if cure is None or not cure.operations:
-        return cure.summary if cure else "no cure is known that would be safe"
-    if finding.severity is Severity.NOTE and not agreed:
-        return "a note; nothing has to be done"
-    if "donor" in cure.needs:
-        if not plan.donors:
-            return "needs a donor: --donor MODEL"
-        return unfit(finding, current, next(iter(plan.donors.values())))
-    if cure.kind is CureKind.CONSENT and not agreed:
-        return f"needs your consent: --accept {finding.code}"
-    return ""
-
-
-def _filled(finding: Finding, plan: Plan) -> list[Operation]:
-    """The operations of a cure, with the donor's name and its name of the tensor in each graft."""
-    donor, given_by = next(iter((plan.donors or {}).items()), ("", None))
-    view = rules.View(given_by) if given_by else None
-    filled: list[Operation] = []
-    for operation in finding.cure.operations if finding.cure else ():
-        if operation["op"] == "graft":
-            given = name_in_donor(str(operation["tensor"]), view) if view else None
-            if given is None and operation.get("optional"):
-                continue
-            operation = {**operation, "donor": donor, "from": given or operation["tensor"]}
-        filled.append(operation)
-    return filled
-
-
 def _declined(
     checkpoint: Checkpoint, diagnosis: Diagnosis, plan: Plan, accepted: frozenset[str]
 ) -> tuple[Declined, ...]:
-    """What remains above a note, and why."""
+    """What remains above a note, and why; what loaders do not take is told as unmet."""
     return tuple(
-        Declined(f, _obstacle(f, checkpoint, plan, accepted) or "the cure did not take")
+        Declined(f, obstacle(f, checkpoint, plan, accepted) or "the cure did not take")
         for f in diagnosis.findings
-        if f.severity > Severity.NOTE
+        if f.severity > Severity.NOTE and not f.code.startswith("L")
     )

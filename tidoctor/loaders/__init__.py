@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from tidoctor.loaders.catalogue import Asked, asked, consumer, find, names
 from tidoctor.loaders.evaluation import Examination, evaluate
+from tidoctor.loaders.origins import Origin, origins
 from tidoctor.loaders.patient import Patient
 from tidoctor.loaders.policy import Consumer, Record
 
 __all__ = [
-    "Asked", "Consumer", "Examination", "Patient", "Record", "asked", "consumer", "evaluate",
-    "find", "names",
+    "Asked", "Consumer", "Examination", "Origin", "Patient", "Record", "asked", "consumer",
+    "evaluate", "find", "names", "origins",
 ]  # fmt: skip

@@ -26,6 +26,9 @@ class Asked(NamedTuple):
         """The version as the consumer spells it."""
         return self.place.text
 
+    def __str__(self) -> str:
+        return f"{self.consumer.name}@{self.version}"
+
 
 @functools.cache
 def names() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 Shape = tuple[int, ...]
 
@@ -104,39 +104,3 @@ class Patient:
     aliases: frozenset[str] = frozenset()
     loading: Loading | None = None
     why: str = ""
-
-    def untied(self) -> Patient | None:
-        """The same with a stored copy of the tied head, as `tidoctor untie` writes it."""
-        embedding = self.stored_embedding
-        if self.stored_head or self.head_parts or self.tied is not True:
-            return None
-        if self.head is None or embedding is None:
-            return None
-        for file, tensors in self.files.items():
-            if embedding in tensors and file in self.read:
-                shape = tensors[embedding]
-                files = {**self.files, file: {**tensors, self.head: shape}}
-                index = None if self.index is None else {**self.index, self.head: file}
-                return replace(
-                    self, files=files, index=index, home={**self.home, self.head: file},
-                    stored_head=self.head, same=_alike,
-                )  # fmt: skip
-        return None
-
-    def headless(self) -> Patient | None:
-        """The same without a head that equals the embedding, as `tidoctor tie` writes it."""
-        head = self.stored_head
-        if head is None or self.tied is not True or self.same()[0] is not True:
-            return None
-        files = {
-            file: {name: shape for name, shape in tensors.items() if name != head}
-            for file, tensors in self.files.items()
-        }
-        index = None
-        if self.index is not None:
-            index = {name: file for name, file in self.index.items() if name != head}
-        return replace(self, files=files, index=index, stored_head=None, same=_not_compared)
-
-
-def _alike() -> Answer:
-    return True, ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint, Tensor
     from tidoctor.expecting import Answer
-    from tidoctor.loaders import Consumer
+    from tidoctor.loaders import Consumer, Origin
     from tidoctor.opinion import Misfit, Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
@@ -112,6 +112,16 @@ class Objects:
             "diagnosis": _diagnosis(done.diagnosis),
             "operations": list(done.plan.operations),
             "declined": [{"code": d.finding.code, "reason": d.reason} for d in done.declined],
+            "unmet": [
+                {
+                    "loader": u.verdict.loader,
+                    "version": u.verdict.version,
+                    "needs": u.needs or None,
+                    "newer": u.newer or None,
+                    "against": [{"loader": who, "needs": words} for who, words in u.against],
+                }
+                for u in done.unmet
+            ],
             "cost": {
                 "copied": cost.copied if cost else 0,
                 "written": cost.written if cost else 0,
@@ -126,23 +136,31 @@ class Objects:
 
     def rules(self, listed: Sequence[Rule], query: str | None = None) -> str:
         """`tidoctor.rules/1`: all rules, or the one that was asked for."""
-        return _line("rules", {"query": query, "rules": _rules(listed), "symptoms": []})
+        return _line("rules", {
+            "query": query, "rules": _rules(listed), "symptoms": [], "origins": [],
+        })  # fmt: skip
 
     def loaders(self, known: Sequence[Consumer], query: str | None = None) -> str:
         """`tidoctor.loaders/1`: all loaders, or the one that was asked for."""
         return _line("loaders", {"query": query, "loaders": [_loader(c) for c in known]})
 
-    def symptoms(self, message: str, likely: Sequence[Symptom]) -> str:
-        """`tidoctor.rules/1`: the rules that an error message points to, the likeliest first."""
+    def symptoms(
+        self, message: str, likely: Sequence[Symptom], origins: Sequence[Origin] = ()
+    ) -> str:
+        """`tidoctor.rules/1`: what an error message points to, and the loaders that print it."""
         from tidoctor import rules
 
         known = {rule.code: rule for rule in rules.RULES}
         codes = dict.fromkeys(code for symptom in likely for code in symptom.codes)
+        codes |= dict.fromkeys(code for o in origins for code in rules.meaning(o).codes)
         told = [
             {"pattern": s.pattern, "codes": list(s.codes), "advice": s.advice} for s in likely
         ]
         named = [known[code] for code in codes if code in known]
-        return _line("rules", {"query": message, "rules": _rules(named), "symptoms": told})
+        return _line("rules", {
+            "query": message, "rules": _rules(named), "symptoms": told,
+            "origins": [_message_of(o) for o in origins],
+        })  # fmt: skip
 
     def error(
         self, error: TidoctorError, source: str | None, exit_code: int, *, hint: bool = True
@@ -281,6 +299,25 @@ def _loader(one: Consumer) -> Json:
                 },
             }
             for r in one.records
+        ],
+    }
+
+
+def _message_of(origin: Origin) -> Json:
+    from tidoctor import rules
+
+    words, codes = rules.meaning(origin)
+    return {
+        "loader": origin.consumer,
+        "versions": origin.versions,
+        "kind": origin.kind,
+        "template": origin.template,
+        "quoted": origin.quoted,
+        "meaning": words,
+        "codes": codes,
+        "cases": [
+            {"model_types": types, "versions": versions, "head": how}
+            for types, versions, how in origin.cases
         ],
     }
 

@@ -28,13 +28,16 @@ from tidoctor.rules import (
 )
 from tidoctor.rules.causes import Explained
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
-from tidoctor.rules.symptoms import Symptom, symptoms
+from tidoctor.rules.symptoms import Symptom, meaning, symptoms
 from tidoctor.rules.view import View
 
 if TYPE_CHECKING:
     from tidoctor.loaders import Asked
+    from tidoctor.rules.judging import Prescribe
 
-__all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
+__all__ = [
+    "RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "meaning", "symptoms",
+]  # fmt: skip
 
 # In the order of evaluation: bytes, folder, names, config, head, the rest of the tensors, data,
 # loaders.
@@ -100,23 +103,24 @@ def diagnose(
     ignore: Sequence[str] = (),
     deep: bool = False,
     loaders: Sequence[str] = (),
+    prescribe: Prescribe | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
-    that generates makes a bare base class answer for the class with a head.
+    that generates makes a bare base class answer for the class with a head. `prescribe` knows of
+    copies that they take.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
     wishes = _asked(loaders)
-    if wanted is None and any(w.consumer.serves == "generation" for w in wishes):
-        wanted = loading.headed_class(View(checkpoint))
+    wanted = wanted_class(checkpoint, wanted, loaders)
     view = View(
         checkpoint,
         wanted=wanted,
         deep=deep,
         explained=_explained,
-        judged=lambda view: loading.judge(view, wishes),
+        judged=lambda view: loading.judge(view, wishes, prescribe),
     )
     codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
     findings: list[Finding] = []
@@ -148,6 +152,15 @@ def diagnose(
         not_run=tuple(sorted(failed, key=lambda n: n.code)),
         loaders=view.verdicts,
     )
+
+
+def wanted_class(
+    checkpoint: Checkpoint, wanted: str | None, loaders: Sequence[str]
+) -> str | None:
+    """The class or task that a checkpoint answers for, where it has to please some loaders."""
+    if wanted is None and any(w.consumer.serves == "generation" for w in _asked(loaders)):
+        return loading.headed_class(View(checkpoint))
+    return wanted
 
 
 def _explained(view: View) -> Explained:

@@ -5,7 +5,7 @@ Imported only where a loader was asked about: nobody else pays for reading what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tidoctor.atlas import families
@@ -16,17 +16,24 @@ from tidoctor.loaders.patient import Answer, Copy, Loading
 from tidoctor.rules.rule import CannotRun, safe
 from tidoctor.rules.view import UNREADABLE, WRITING, View
 
+Prescribe = Callable[[View, Sequence[Asked], Sequence[Verdict]], Mapping[str, tuple[str, str]]]
+"""From a checkpoint and what loaders make of it to `LOADER@VERSION` -> (words, command) of a copy
+that this one loads."""
+
 _MOST_COMPARED = 2 << 30  # bytes of one tensor of which two copies are compared
 
 
-def judge(view: View, wishes: Sequence[Asked]) -> tuple[Verdict, ...]:
+def judge(
+    view: View, wishes: Sequence[Asked], prescribe: Prescribe | None
+) -> tuple[Verdict, ...]:
     """What each of some loaders makes of the checkpoint, in their order, and what would help."""
-    whole = patient(view)
-    exam = Examination(whole)
+    exam = Examination(patient(view))
     found = [exam.evaluate(wish) for wish in wishes]
-    variants = _Variants(view, whole, wishes, found)
+    if all(v.outcome in (Outcome.LOADS, Outcome.UNKNOWN) for v in found):
+        return tuple(found)
+    copies = prescribe(view, wishes, found) if prescribe else {}
     return tuple(
-        replace(verdict, cure=_cure(exam, wish, verdict, variants))
+        replace(verdict, cure=_cure(exam, wish, verdict, copies.get(str(wish))))
         if verdict.outcome in (Outcome.FAILS, Outcome.MISREADS)
         else verdict
         for wish, verdict in zip(wishes, found, strict=True)
@@ -203,41 +210,19 @@ def _end(view: View) -> tuple[int, int] | None:
 # --- cures ----------------------------------------------------------------------------------------
 
 
-class _Variants:
-    """Copies of the checkpoint that commands of tidoctor write, and who loads them."""
-
-    def __init__(
-        self, view: View, whole: Patient, wishes: Sequence[Asked], found: Sequence[Verdict]
-    ) -> None:
-        self.view = view
-        size = view.tensors[view.embedding].nbytes if view.embedding else 0
-        made = (
-            ("untie", whole.untied(), f"store the head explicitly ({size} bytes more)"),
-            ("tie", whole.headless(), f"leave out the head, a copy ({size} bytes less)"),
-        )
-        self.made = [(verb, Examination(v), words) for verb, v, words in made if v is not None]
-        self.content = [w for w, v in zip(wishes, found, strict=True) if v.outcome is Outcome.LOADS]
-
-    def for_(self, wish: Asked) -> tuple[str, str] | None:
-        """(command, words) of the first one that loads here and wherever the checkpoint loads."""
-        for verb, exam, words in self.made:
-            if all(exam.evaluate(w).outcome is Outcome.LOADS for w in (wish, *self.content)):
-                return self.view.command(verb), words
-        return None
-
-
-def _cure(exam: Examination, wish: Asked, verdict: Verdict, variants: _Variants) -> Cure | None:
+def _cure(
+    exam: Examination, wish: Asked, verdict: Verdict, copy: tuple[str, str] | None
+) -> Cure | None:
     """The first later version that loads it, and a copy that this version loads."""
-    newer = _newer(exam, wish)
+    newer = newer_version(exam, wish)
     ways = [f"use {verdict.loader} {newer}"] if newer else []
-    command = None
-    if copy := variants.for_(wish):
-        command, words = copy
-        ways.append(words)
-    return safe("; or ".join(ways), command=command) if ways else None
+    words, command = copy or ("", None)
+    return safe("; or ".join([*ways, *[words] * bool(words)]), command=command) if (
+        ways or words
+    ) else None
 
 
-def _newer(exam: Examination, wish: Asked) -> str:
+def newer_version(exam: Examination, wish: Asked) -> str:
     """`0.7.2 or newer`: the first later version from which on it loads, as far as known."""
     timeline = wish.consumer.timeline
     later = [

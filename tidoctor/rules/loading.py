@@ -11,15 +11,16 @@ from tidoctor.rules.view import WRITING, View
 
 if TYPE_CHECKING:
     from tidoctor.loaders import Asked, Patient
+    from tidoctor.rules.judging import Prescribe
 
 
-def judge(view: View, wishes: Sequence[Asked]) -> tuple[Verdict, ...]:
+def judge(view: View, wishes: Sequence[Asked], prescribe: Prescribe | None) -> tuple[Verdict, ...]:
     """What each of some loaders makes of the checkpoint, in their order, and what would help."""
     if not wishes:
         return ()
     from tidoctor.rules import judging
 
-    return judging.judge(view, wishes)
+    return judging.judge(view, wishes, prescribe)
 
 
 def patient(view: View) -> Patient:
@@ -56,8 +57,10 @@ def loader_fails(view: View) -> Iterator[Finding]:
     Recognised by: the policy of that loader and version, which is data with its source in the code
     of the loader: `tidoctor loaders NAME`. The message is the one that its user sees.
 
-    Cure: the first version that takes this checkpoint; or a copy that this version takes, where
-    `tidoctor untie` or `tidoctor tie` writes one that the other loaders asked about take as well.
+    Cure: the first version that takes this checkpoint; or a copy that this version takes: the head
+    stored or left out, the tie flag or another key written, the prefix put on or taken off.
+    `tidoctor repair --for` writes it where the other loaders asked about take it as well and no
+    rule objects.
     """
     for verdict in _of(view, Outcome.FAILS):
         yield _finding(view, verdict)

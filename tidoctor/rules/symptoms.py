@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tidoctor.loaders import Origin
 
 
 class Symptom(NamedTuple):
@@ -47,7 +51,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "",
     ),
     Symptom(
-        r"newly initialized|missing keys|MISSING",
+        r"newly initialized|missing keys|(?-i:\bMISSING\b)",
         ("N01", "N02", "C04", "N04", "S07", "F05"),
         "when every layer is listed, the names as a whole do not fit: a wrapper, another layout or "
         "a stub file",
@@ -183,3 +187,72 @@ def symptoms(message: str) -> list[Symptom]:
     """The kinds of messages that this one is like, the most specific first."""
     text = message if len(message) <= 8_000 else message[:2_000] + "\n" + message[-6_000:]
     return [s for s in SYMPTOMS if re.search(s.pattern, text, re.IGNORECASE | re.DOTALL)]
+
+
+class Meaning(NamedTuple):
+    """What a loader's message says of the checkpoint, and the rules that find it."""
+
+    words: str
+    codes: tuple[str, ...]
+
+
+_MEANINGS: Mapping[str, Meaning] = {
+    "missing": Meaning(
+        "it asks for a tensor that no file holds under this name: a base prefix too many or too "
+        "few, a missing file, another layout or class",
+        ("L01", "L02", "N04", "N01", "C04", "S01", "C07"),
+    ),
+    "missing head": Meaning(
+        "it asks for an output head that no file holds: the model is tied and stores none, or the "
+        "head is lost",
+        ("L01", "L02", "H01", "H02", "C04", "N13"),
+    ),
+    "extra": Meaning(
+        "it has no place for a tensor that is stored: a wrapper or prefix, a stray file, a class "
+        "with other parts",
+        ("L01", "N01", "N04", "H11", "S05", "C12"),
+    ),
+    "extra head": Meaning(
+        "it has no place for an output head that is stored: the model is tied there",
+        ("L01", "H04", "H05", "H11"),
+    ),
+    "shape": Meaning(
+        "a tensor has another shape than the class has under this config.json",
+        ("L01", "C06", "C05", "D01", "D02"),
+    ),
+    "config": Meaning(
+        "config.json lacks a key that it reads at the top level; transformers 5 moves some of them "
+        "(rope_theta) elsewhere",
+        ("L01", "C03"),
+    ),
+    "null": Meaning("a key of config.json is null where it wants a value", ("L01",)),
+    "class": Meaning(
+        "it does not serve the class that config.json names", ("L01", "C04", "C03")
+    ),
+    "duplicate": Meaning(
+        "a tensor stands in two files, and it reads every file of the folder", ("L01", "S05", "S06")
+    ),
+    "flag": Meaning("it refuses this value of the tie flag", ("L01", "H04", "H05")),
+    "corrupted": Meaning(
+        "the body has no base prefix, and a head stands at the top", ("L01", "N05", "N04")
+    ),
+    "files": Meaning(
+        "no weight file has a name that it looks for", ("L01", "S11", "S02")
+    ),
+    "absent": Meaning(
+        "a file that the index names, or that it asks for by name, is not in the folder",
+        ("L01", "S01", "S02"),
+    ),
+    "metadata": Meaning(
+        "a safetensors file has no __metadata__, without which it does not know the format",
+        ("L01", "F04"),
+    ),
+    "index": Meaning("the index and the files do not name the same tensors", ("L01", "S03", "S04")),
+}
+
+
+def meaning(origin: Origin) -> Meaning:
+    """What the message of a loader says."""
+    kind = "missing" if origin.kind.startswith("missing") else origin.kind.partition("_")[0]
+    head = f"{kind} head"
+    return _MEANINGS[head if origin.about_head and head in _MEANINGS else kind]

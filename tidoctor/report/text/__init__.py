@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
     from tidoctor.finding import Diagnosis
-    from tidoctor.loaders import Consumer
+    from tidoctor.loaders import Consumer, Origin
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
@@ -81,11 +81,13 @@ class Text:
 
         return ended(page(known[0], self.style) if query else listing(known, self.style))
 
-    def symptoms(self, message: str, likely: Sequence[Symptom]) -> str:
-        """What an error message points to."""
+    def symptoms(
+        self, message: str, likely: Sequence[Symptom], origins: Sequence[Origin] = ()
+    ) -> str:
+        """What an error message points to, and the loaders that print it."""
         from tidoctor.report.text.rules import symptoms
 
-        return ended(symptoms(message, likely, self.style))
+        return ended(symptoms(message, likely, origins, self.style))
 
     def error(
         self, error: TidoctorError, source: str | None, exit_code: int, *, hint: bool = True

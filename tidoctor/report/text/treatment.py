@@ -43,10 +43,14 @@ def _plan(done: Treatment, cost: Cost | None, style: Style) -> list[str]:
     for declined in done.declined:
         one = declined.finding
         rows.append(("declined", clean([f"{one.code} {one.name}: {declined.reason}"])))
+    rows += [("unmet", clean([f"{u.who} {u.told()}"])) for u in done.unmet]
     if cost is not None:
         rows.append(("cost", [f"{_amount(cost)}, {units.size(cost.total)} in all"]))
     if done.plan:
         rows.append(("predicted", _predicted(done.predicted, style)))
+    if not done.receipt:
+        said = [f"{v.loader} {v.version} {v.outcome}" for v in done.predicted.loaders]
+        rows += [("loaders", clean(_short(said)))] * bool(said)
     return facts(rows, style)
 
 
