@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,7 @@ class Memory:
 
     kind = "folder"
     chosen: str | None = None
+    revision: str | None = None
 
     def __init__(self, files: Mapping[str, bytes], name: str = "memory") -> None:
         self.name = name
@@ -149,6 +150,12 @@ class Memory:
         data = self._files[file][begin:end]
         self.bytes_read += len(data)
         return data
+
+    def ahead(self, files: Iterable[str]) -> None:
+        pass
+
+    def listed(self, file: str) -> None:
+        return None
 
 
 def promised(config: Mapping[str, Any], class_name: str | None = None) -> dict[str, list[int]]:

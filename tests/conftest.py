@@ -1,8 +1,55 @@
-"""Makes the builders beside the tests importable."""
+"""Makes the builders beside the tests importable, and gives every test a Hub on this machine.
+
+The client reads its endpoint once, when it is imported. So the stand-in has its port before
+anything is imported, and no test, not even one with a misspelt path, ever asks the real Hub.
+"""
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+from fakehub import FakeHub
+
+_HOME = tempfile.mkdtemp(prefix="tidoctor-hub-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+_HUB = FakeHub()
+for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_TOKEN_PATH"):
+    os.environ.pop(_name, None)
+os.environ |= {
+    "HF_ENDPOINT": _HUB.url,
+    "HF_HOME": _HOME,
+    "HF_HUB_OFFLINE": "0",
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _serving() -> Iterator[None]:
+    with _HUB:
+        yield
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    """The stand-in, empty; with an empty cache."""
+    from huggingface_hub import constants
+
+    assert constants.ENDPOINT == _HUB.url
+    _HUB.clear()
+    yield _HUB
+    _HUB.clear()
+    for name in ("hub", "token"):
+        shutil.rmtree(Path(_HOME, name), ignore_errors=True)
+        Path(_HOME, name).unlink(missing_ok=True)

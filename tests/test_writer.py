@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -983,6 +983,7 @@ class Distant:
         self.name = "distant"
         self.kind = "folder"
         self.chosen: str | None = None
+        self.revision: str | None = None
         self.bytes_read = 0
         self.longest = 0
         self.short = False
@@ -1000,6 +1001,12 @@ class Distant:
         self.longest = max(self.longest, end - begin)
         data = self._folder.read(file, begin, end)
         return b"" if self.short else data
+
+    def ahead(self, files: Iterable[str]) -> None:
+        pass
+
+    def listed(self, file: str) -> None:
+        return None
 
 
 def test_a_source_that_is_not_local(sharded: Path, tmp_path: Path) -> None:

@@ -189,6 +189,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
     Raises Unreadable when there is no safetensors file to examine.
     """
     files = source.files()
+    source.ahead(_needed(source, files))
     config = _document(source, files, CONFIG, CONFIG_CAP)
     index = _index(source, files, _index_name(source, files, config))
     weight_names = sorted((f for f in files if f.endswith(WEIGHT_SUFFIX)), key=natural_key)
@@ -196,6 +197,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
         weight_names = [f for f in weight_names if f == source.chosen]
     if index:
         weight_names += sorted({f for f in index.weight_map.values() if f not in files})
+        source.ahead(weight_names)
     headers = {f: h for f in weight_names if (h := _header(source, f)) is not None}
     if not headers and not index:
         raise _nothing_here(source, files)
@@ -214,6 +216,15 @@ def open_checkpoint(source: Source) -> Checkpoint:
         tensors=tensors,
         shadows=shadows,
     )
+
+
+def _needed(source: Source, files: Mapping[str, int]) -> list[str]:
+    """The files whose beginnings are read whatever they say, in the order of the reading."""
+    index = source.chosen if source.kind == "index" else INDEX
+    weights = (f for f in files if f.endswith(WEIGHT_SUFFIX))
+    if source.kind == "file":
+        return [f for f in (CONFIG, source.chosen) if f in files and f is not None]
+    return [f for f in (CONFIG, index, *sorted(weights, key=natural_key)) if f and f in files]
 
 
 def _nothing_here(source: Source, files: Mapping[str, int]) -> Unreadable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -46,6 +47,9 @@ Environment:
   TIDOCTOR_DEBUG=1       show the traceback of an error
   NO_COLOR, FORCE_COLOR  colour never, always, where --color is not given
   COLUMNS                width of help pages
+  HF_TOKEN               for gated and private models; else the saved login
+  HF_HUB_OFFLINE=1       models come from the cache only; HF_HOME says where it is
+  HF_ENDPOINT            another Hub
 """
 
 app = typer.Typer(
@@ -78,7 +82,10 @@ class Full(StrEnum):
     JSON = "json"
 
 
-_SOURCE = "A checkpoint: its folder, a .safetensors file or a .safetensors.index.json."
+_SOURCE = (
+    "A checkpoint: its folder, a .safetensors file or a .safetensors.index.json; "
+    "or a model on the Hub: org/name[@revision], hf://org/name/folder, or the address of its page."
+)
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help=_SOURCE)]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)]
@@ -366,7 +373,9 @@ def expect(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A checkpoint, a folder with a config.json, or that file itself."
+            metavar="SOURCE",
+            help="A checkpoint, a folder with a config.json, or that file itself; "
+            "or a model on the Hub: org/name[@revision].",
         ),
     ],
     wanted: Annotated[
@@ -479,6 +488,7 @@ def _delivery(
     from tidoctor.report.output import Output
     from tidoctor.report.style import style_for
 
+    logging.getLogger("tidoctor").setLevel(logging.ERROR if quiet else logging.WARNING)
     out = Output(output)
     style = style_for(color, out.stream)
     return Delivery(page(_format(given, offered), style, several=several), out, quiet=quiet)
@@ -547,6 +557,8 @@ def _explanation(page: Page, query: str) -> Told:
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line; its exit code. Raises Usage when it is wrong."""
+    # Or the Hub's client tells what runs here, and asks for a list to tell it by.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         code = app(args=list(arguments), prog_name="tidoctor", standalone_mode=False)
     except typer.TyperException as e:

@@ -97,7 +97,10 @@ def _config_file(source: str) -> tuple[Source, str]:
         alone = False
     if alone:
         return Folder(path.parent, name=source, kind="file", chosen=path.name), path.name
-    return open_source(source), CONFIG
+    place = open_source(source)
+    chosen = place.chosen or ""
+    named = chosen.endswith(".json") and not chosen.endswith(INDEX_SUFFIX)
+    return place, chosen if named else CONFIG
 
 
 def _class(

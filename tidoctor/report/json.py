@@ -188,7 +188,7 @@ def _source(checkpoint: Checkpoint) -> Json:
     return {
         "kind": checkpoint.source.kind,
         "name": checkpoint.source.name,
-        "revision": None,  # of a repository; local sources have none
+        "revision": checkpoint.source.revision,
         "files": len(checkpoint.weights),
         "tensors": len(checkpoint.tensors),
         # What hostile shapes multiply to is no number that a reader of JSON could use.

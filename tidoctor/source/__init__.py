@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tidoctor.errors import Unreadable
+from tidoctor.names import printable
 from tidoctor.source.folder import Folder
+from tidoctor.source.kinds import CONFIG as CONFIG
+from tidoctor.source.kinds import INDEX_SUFFIX as INDEX_SUFFIX
+from tidoctor.source.kinds import WEIGHT_SUFFIX as WEIGHT_SUFFIX
 
-INDEX_SUFFIX = ".safetensors.index.json"
-WEIGHT_SUFFIX = ".safetensors"
-CONFIG = "config.json"
+if TYPE_CHECKING:
+    from tidoctor.source.distant import Listed
+
 CONFIG_CAP = 16_000_000  # bytes; the largest published config.json is far below 1 MB
 
 
@@ -18,12 +23,14 @@ class Source(Protocol):
     """A place that holds the files of one checkpoint.
 
     `name` is what the user called it, `kind` how it was given (`folder`, `file` or `index`),
-    `chosen` the one file it was pointed at, and `bytes_read` what has been read so far, in bytes.
+    `chosen` the one file it was pointed at, `revision` the commit of a repository, and `bytes_read`
+    what has been read so far, in bytes.
     """
 
     name: str
     kind: str
     chosen: str | None
+    revision: str | None
     bytes_read: int
 
     def files(self) -> dict[str, int]:
@@ -41,14 +48,41 @@ class Source(Protocol):
     def read(self, file: str, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a file, fewer when it ends before."""
 
+    def ahead(self, files: Iterable[str]) -> None:
+        """The beginnings of these files will be asked for next."""
+
+    def listed(self, file: str) -> Listed | None:
+        """What a listing kept beside the files says of one, None where there is none."""
+
 
 def open_source(text: str) -> Source:
-    """The source that a user's text names: a folder, a weight file or an index file.
+    """The source that a user's text names: a local place, else one on the Hub or in a store.
 
     Raises Unreadable when there is no such place or it is of another kind.
     """
     if not text:
         raise Unreadable("", "an empty name was given for a checkpoint", "give its folder")
+    if (local := _local(text)) is not None:
+        return local
+    from tidoctor.source.address import hub_address
+
+    address = hub_address(text)
+    if address is None:
+        raise Unreadable(
+            printable(text), "no such folder or file", "check the path; a model is org/name"
+        )
+    from tidoctor.source.hub import open_hub
+
+    try:
+        return open_hub(text, address)
+    except Unreadable as e:
+        if address.spelled_out or e.where != printable(text):
+            raise
+        raise Unreadable(e.where, f"no such folder or file here, and {e.what}", e.hint) from e
+
+
+def _local(text: str) -> Folder | None:
+    """The folder, weight file or index at a path; None when nothing is there."""
     path = Path(text)
     try:
         if path.is_dir():
@@ -68,11 +102,7 @@ def open_source(text: str) -> Source:
         raise Unreadable(text, f"cannot be opened ({reason(e)})", "check the path") from e
     if exists:
         raise Unreadable(text, "is not a regular file or folder", "give the checkpoint's folder")
-    raise Unreadable(
-        text,
-        "no such folder or file",
-        "check the path; this version reads local checkpoints only, so download the model first",
-    )
+    return None
 
 
 def reason(error: BaseException) -> str:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tidoctor.errors import Unreadable
+
+if TYPE_CHECKING:
+    from tidoctor.source.distant import Listed
 
 
 class Folder:
     """The files of one local folder, read by ranges and never mapped.
 
     Links are followed when they stay in the folder, or when the folder is a snapshot in a Hub cache
-    and they lead into the `blobs` of the same repository; any other link is refused, so that a
-    downloaded checkpoint cannot make its reader touch, or a repair copy, a file of the machine.
+    and they lead into the `blobs` of the same repository, or of the whole cache, which repositories
+    share; any other link is refused, so that a downloaded checkpoint cannot make its reader touch,
+    or a repair copy, a file of the machine.
     """
+
+    revision: str | None = None
 
     def __init__(self, path: Path, *, name: str, kind: str, chosen: str | None = None) -> None:
         self.path = path
@@ -26,8 +33,8 @@ class Folder:
         self.bytes_read = 0
         root = path.resolve()
         self._homes = [root]
-        if root.parent.name == "snapshots":  # <cache>/models--org--name/snapshots/<revision>
-            self._homes.append(root.parent.parent / "blobs")
+        if (repository := cached_repository(root)) is not None:
+            self._homes += [repository / "blobs", repository.parent / "blobs"]
 
     def files(self) -> dict[str, int]:
         """Regular files at the top level, by name, with their sizes in bytes."""
@@ -105,3 +112,21 @@ class Folder:
         data = b"".join(parts) if len(parts) != 1 else parts[0]
         self.bytes_read += len(data)
         return data
+
+    def ahead(self, files: Iterable[str]) -> None:
+        """Reading is quick here: nothing to prepare."""
+
+    def listed(self, file: str) -> Listed | None:
+        """None: there is no listing but the folder itself."""
+        return None
+
+
+def cached_repository(path: Path) -> Path | None:
+    """The repository in a Hub cache that a path lies in the snapshots of, None for other paths.
+
+    The layout is <cache>/models--org--name/{blobs,snapshots/<revision>/…}.
+    """
+    for parent in (path, *path.parents):
+        if parent.parent.name == "snapshots" and parent.parent.parent.name.startswith("models--"):
+            return parent.parent.parent
+    return None

@@ -13,7 +13,7 @@ from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import Fact, clean, facts, patterns
 from tidoctor.report.text.opinion import lines as second_opinion
-from tidoctor.report.text.subject import classes, extent, subject
+from tidoctor.report.text.subject import classes, extent, named, subject
 from tidoctor.report.verdict import examined, word
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def diagnosis(
     """The whole report of one source, under another name if one is given."""
     counted = units.plural(len(checkpoint.tensors), "tensor")
     parts = [classes(checkpoint), counted, extent(checkpoint)]
-    lines = [subject(name or checkpoint.source.name, parts, style), ""]
+    lines = [subject(name or named(checkpoint), parts, style), ""]
     for one in found.findings:
         lines += [*finding(one, style), ""]
     skipped = unable(found)

@@ -11,7 +11,7 @@ from tidoctor.names import collapse, natural_key, printable
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import table
-from tidoctor.report.text.subject import classes, extent, subject
+from tidoctor.report.text.subject import classes, extent, named, subject
 
 Row = tuple[str, list[Tensor]]
 """A name or pattern and the tensors it stands for."""
@@ -36,7 +36,7 @@ def inspection(
         classes(checkpoint), f"{units.count(checkpoint.parameters)} parameters",
         extent(checkpoint), ", ".join(map(printable, dtypes)),
     ]
-    lines = [subject(checkpoint.source.name, [p for p in parts if p], style), ""]
+    lines = [subject(named(checkpoint), [p for p in parts if p], style), ""]
     body = [*_body(shown, several=len(dtypes) > 1), *_absent_head(checkpoint, wanted)]
     if body:
         head = ("tensor", "count", "dtype", "shape", "size")

@@ -23,6 +23,14 @@ def classes(checkpoint: Checkpoint) -> str:
     return brief(kind) if isinstance(kind, str) and kind else "no class in config.json"
 
 
+def named(checkpoint: Checkpoint) -> str:
+    """What the user called it, with the commit that was examined: `org/name@0123456789ab`."""
+    name, revision = checkpoint.source.name, checkpoint.source.revision
+    if revision is None or revision in name:
+        return name
+    return f"{name} ({revision[:12]})" if "@" in name else f"{name}@{revision[:12]}"
+
+
 def extent(checkpoint: Checkpoint) -> str:
     """`15.01 GB in 4 files`."""
     files = units.plural(len(checkpoint.weights), "file")

@@ -1,0 +1,221 @@
+"""A place far away: read ahead by many threads, and in large strides.
+
+What counts is the number of round trips that wait for each other. So the heads of all weight files
+are fetched at once, as long as most headers are, and long ranges in pieces side by side.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from tidoctor.errors import Unreadable
+from tidoctor.header import FIRST_READ
+from tidoctor.names import printable
+
+THREADS = 16  # requests at a time; the client keeps twenty connections
+FIRST = 100_000  # bytes; one request has the whole header of nearly every shard
+STRIDE = 8 << 20  # bytes of one request
+_LONGEST = 8 << 20  # bytes of a header, or of a text, that is fetched ahead
+_HELD = 64 << 20  # bytes of long headers and texts held at a time
+_HEADS = 512  # files whose heads are fetched ahead
+_RECENT = 16  # short ranges kept, since every diagnosis of a repair reads the same ones
+
+
+class Listed(NamedTuple):
+    """What the listing of a place says of a file: its size in bytes and its SHA-256, if it does."""
+
+    size: int | None
+    sha256: str | None = None
+    stored: bool = True  # aside, byte for byte; not as a text that may be compressed on the way
+
+
+class Got(NamedTuple):
+    """Bytes of a file, and its size where the server told it."""
+
+    data: bytes
+    total: int | None
+
+
+class Absent(Exception):
+    """A file that is listed, or asked for, is not there."""
+
+
+class Distant:
+    """A source whose reads take time: what all of them share.
+
+    `fetch(file, begin, end)` reads a range on any thread; it raises Absent or Unreadable.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        listing: Mapping[str, Listed],
+        fetch: Callable[[str, int, int], Got],
+        *,
+        kind: str = "folder",
+        chosen: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.chosen = chosen
+        self.revision = revision
+        self.bytes_read = 0
+        self._listing = listing
+        self._fetch = fetch
+        self._heads: dict[str, Future[Got]] = {}
+        self._recent: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._team = Team(THREADS)
+        self._lock = threading.Lock()
+        self._held = 0
+
+    def files(self) -> dict[str, int]:
+        """The files at the top level, by name, with their sizes in bytes."""
+        names = sorted(n for n in self._listing if "/" not in n)
+        sizes = ((n, self._listed_size(n)) for n in names)
+        return {n: size for n, size in sizes if size is not None}
+
+    def folders(self) -> frozenset[str]:
+        """The names of the folders at the top level."""
+        return frozenset(n.partition("/")[0] for n in self._listing if "/" in n)
+
+    def tree(self) -> Mapping[str, int | None]:
+        """All files, those in folders too, with their sizes in bytes where they are listed."""
+        return {n: listed.size for n, listed in sorted(self._listing.items())}
+
+    def listed(self, file: str) -> Listed | None:
+        """What the listing says of a file."""
+        return self._listing.get(file)
+
+    def size(self, file: str) -> int | None:
+        """The size of a file in bytes, None when it is not there.
+
+        What the server said when it sent the file counts more than what was listed.
+        Raises Unreadable for a path that leads out of the checkpoint.
+        """
+        if file.startswith("/") or ".." in file.replace("\\", "/").split("/"):
+            raise Unreadable(printable(f"{self.name}: {file}"), "leads out of the checkpoint")
+        if file not in self._listing:
+            return None
+        head = self._heads.get(file)
+        if head is None:
+            return self._listed_size(file)
+        try:
+            total = head.result().total
+        except Absent:
+            return None
+        return total if total is not None else self._listing[file].size
+
+    def _listed_size(self, file: str) -> int | None:
+        """The listed size; without one, that of the file, for which its head is fetched."""
+        if (size := self._listing[file].size) is not None:
+            return size
+        self.ahead([file])
+        return self.size(file)
+
+    def ahead(self, files: Iterable[str]) -> None:
+        """Begin to fetch the heads of these files, which will be asked for next."""
+        for file in files:
+            if file in self._listing and file not in self._heads and len(self._heads) < _HEADS:
+                self._heads[file] = self._team.begin(partial(self._head, file))
+
+    def read(self, file: str, begin: int, end: int) -> bytes:
+        """The bytes [begin, end) of a file, fewer when it ends before.
+
+        Raises Unreadable when it cannot be read, or is not there.
+        """
+        try:
+            head = self._heads[file].result().data if file in self._heads else b""
+            if end <= len(head):
+                return head[begin:end]
+            start = max(begin, len(head))
+            rest = self._range(file, start, end)
+        except Absent as e:
+            raise Unreadable(printable(f"{self.name}: {file}"), "is not there") from e
+        return head[begin:] + rest if begin < len(head) else rest
+
+    def _range(self, file: str, begin: int, end: int) -> bytes:
+        key = (file, begin, end)
+        if key in self._recent:
+            self._recent.move_to_end(key)
+            return self._recent[key]
+        size = self.size(file)
+        end = end if size is None else min(end, size)
+        bounds = range(begin, end, STRIDE)
+        if len(bounds) > 1:
+            parts = [
+                self._team.begin(partial(self._counted, file, at, min(at + STRIDE, end)))
+                for at in bounds
+            ]
+            return b"".join(part.result().data for part in parts)
+        data = self._counted(file, begin, end).data if begin < end else b""
+        if len(data) <= 1 << 20:
+            self._recent[key] = data
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        return data
+
+    def _counted(self, file: str, begin: int, end: int) -> Got:
+        got = self._fetch(file, begin, end)
+        with self._lock:
+            self.bytes_read += len(got.data)
+        return got
+
+    def _head(self, file: str) -> Got:
+        """The beginning of a file: a text as a whole, of weights the header."""
+        size = self._listing[file].size
+        text = file.endswith(".json")
+        want = FIRST if size is None else min(FIRST, size)
+        if text and size is not None and self._holds(size):
+            want = size
+        head = self._counted(file, 0, want) if want else Got(b"", 0)
+        total = head.total if head.total is not None else size
+        if text or total is None or len(head.data) < 8:
+            return Got(head.data, total)
+        stop = min(8 + int.from_bytes(head.data[:8], "little"), total)
+        if stop <= len(head.data):
+            return Got(head.data[: max(stop, FIRST_READ)], total)
+        if not self._holds(stop):
+            return Got(head.data, total)
+        rest = self._counted(file, len(head.data), stop)
+        return Got(head.data + rest.data, total)
+
+    def _holds(self, size: int) -> bool:
+        """Whether so many bytes more may be held."""
+        with self._lock:
+            if size > _LONGEST or self._held + size > _HELD:
+                return size <= FIRST
+            self._held += size
+        return True
+
+
+class Team:
+    """A few threads that end with the process, whatever they wait for."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._begun = 0
+        self._jobs: SimpleQueue[tuple[Future[Got], Callable[[], Got]]] = SimpleQueue()
+
+    def begin(self, job: Callable[[], Got]) -> Future[Got]:
+        """Do it as soon as a thread is free."""
+        future: Future[Got] = Future()
+        self._jobs.put((future, job))
+        if self._begun < self._threads:
+            self._begun += 1
+            threading.Thread(target=self._work, daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, job = self._jobs.get()
+            try:
+                future.set_result(job())
+            except BaseException as e:
+                future.set_exception(e)

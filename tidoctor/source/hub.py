@@ -1,0 +1,198 @@
+"""A model repository on the Hugging Face Hub, read where it is.
+
+One request pins the revision to a commit and gives names, sizes and digests of all files; what the
+cache has of that commit is taken from there, the rest is read by ranges. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tidoctor.errors import Unreadable
+from tidoctor.names import printable
+from tidoctor.source.address import Address
+from tidoctor.source.cached import Snapshot, cached_file, snapshot
+from tidoctor.source.distant import Absent, Distant, Got, Listed
+from tidoctor.source.kinds import placed
+from tidoctor.source.refusals import refusal
+from tidoctor.source.transfer import Client, persist
+
+_TIMEOUT = 30.0  # seconds for the description of a repository
+_ADDRESSES = 4096  # files whose place on the CDN is remembered
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+log = logging.getLogger("tidoctor")
+
+
+def open_hub(text: str, address: Address) -> Distant | Snapshot:
+    """The source that an address of the Hub names: remote, or offline the copy in the cache.
+
+    Raises Unreadable with what to do.
+    """
+    from huggingface_hub import is_offline_mode
+    from huggingface_hub.utils import httpx
+
+    if is_offline_mode():
+        return snapshot(text, address)
+    try:
+        info = _described(text, address)
+    except Unreadable as e:
+        if not isinstance(e.__cause__, httpx.TransportError):
+            raise
+        try:
+            found = snapshot(text, address)
+        except Unreadable:
+            raise e from e.__cause__
+        log.warning(
+            "%s: %s; what the cache has of commit %s is used", e.where, e.what, found.revision
+        )
+        return found
+    commit = str(info.sha or address.revision or "main")
+    listing = _listing(text, address, info, commit)
+    prefix, kind, chosen = placed(text, address.path, listing)
+    inside = {n.removeprefix(prefix): one for n, one in listing.items() if n.startswith(prefix)}
+    reader = _Files(text, address, commit, prefix, inside)
+    return Distant(
+        text, inside, reader.fetch, kind=kind, chosen=chosen,
+        revision=commit if _COMMIT.fullmatch(commit) else None,
+    )  # fmt: skip
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    from tidoctor import __version__
+
+    return HfApi(library_name="tidoctor", library_version=__version__)
+
+
+def _described(text: str, address: Address) -> Any:
+    """What the Hub says of the repository at the revision."""
+    try:
+        return persist(
+            lambda: _api().model_info(
+                address.repo, revision=address.revision, files_metadata=True, timeout=_TIMEOUT
+            ),
+            printable(text),
+        )
+    except Exception as e:
+        raise refusal(e, address.repo, address.revision, text) from e
+
+
+def _listing(text: str, address: Address, info: Any, commit: str) -> Mapping[str, Listed]:
+    """Every file of the commit. Mirrors leave sizes out of the description; the tree has them."""
+    files = {s.rfilename: _listed(s.size, s.lfs) for s in info.siblings or ()}
+    if files and all(one.size is None for one in files.values()):
+        try:
+            rows = persist(lambda: list(_api().list_repo_tree(
+                address.repo, recursive=True, revision=commit
+            )), printable(text))  # fmt: skip
+            known = {r.path: _listed(r.size, r.lfs) for r in rows if hasattr(r, "size")}
+            files = {n: known.get(n, one) for n, one in files.items()}
+        except Exception as e:
+            log.debug("%s: no tree (%s)", text, type(e).__name__)  # sizes come with the files then
+    return {n: one for n, one in files.items() if _plain(n)}
+
+
+def _listed(size: object, lfs: Any) -> Listed:
+    digest = getattr(lfs, "sha256", None)
+    return Listed(
+        size if type(size) is int and size >= 0 else None,
+        digest if isinstance(digest, str) else None,
+        stored=lfs is not None,
+    )
+
+
+def _plain(name: object) -> bool:
+    """Whether a listed name is that of a file inside the repository."""
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    return all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+class _Files:
+    """Reads ranges of the files of one commit, on any thread."""
+
+    def __init__(
+        self, text: str, address: Address, commit: str, prefix: str, listing: Mapping[str, Listed]
+    ) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.utils import build_hf_headers
+
+        from tidoctor import __version__
+
+        self._text, self._address, self._commit = text, address, commit
+        self._prefix, self._listing = prefix, listing
+        self._places: dict[str, str] = {}
+        self._tags: dict[str, str] = {}
+        headers = build_hf_headers(library_name="tidoctor", library_version=__version__)
+        self._client = Client(constants.ENDPOINT, headers, printable(text))
+
+    def fetch(self, file: str, begin: int, end: int) -> Got:
+        """The bytes [begin, end) of a file. Raises Absent or Unreadable."""
+        path, listed = self._prefix + file, self._listing[file]
+        if (local := cached_file(self._address.repo, path, self._commit, listed)) is not None:
+            return _local(local, begin, end, self._text)
+        try:
+            if not listed.stored and begin == 0 and end == listed.size:
+                return self._whole(path, end)
+            return self._part(path, begin, end)
+        except Unreadable:
+            raise
+        except Exception as e:
+            raise self._told(e, path) from e
+
+    def _told(self, error: Exception, path: str) -> Exception:
+        from huggingface_hub.errors import RemoteEntryNotFoundError
+
+        if isinstance(error, RemoteEntryNotFoundError):
+            return Absent(path)
+        name = f"{self._text}: {path}"
+        return refusal(error, self._address.repo, self._address.revision, name)
+
+    def _whole(self, path: str, size: int) -> Got:
+        piece = self._client.whole(self._link(path), size + 1)
+        if len(piece.data) != size:
+            raise Unreadable(
+                printable(f"{self._text}: {path}"),
+                f"came with another length than the listing says ({size:,} bytes)", "try again",
+            )  # fmt: skip
+        return Got(piece.data, size)
+
+    def _part(self, path: str, begin: int, end: int) -> Got:
+        from huggingface_hub.errors import HfHubHTTPError
+
+        link, tag = self._link(path), self._tags.get(path, "")
+        place = self._places.get(path, link)
+        try:
+            piece = self._client.range(place, begin, end, etag=tag)
+        except HfHubHTTPError:
+            if place == link:
+                raise
+            del self._places[path]  # a signed address lives for an hour
+            piece = self._client.range(link, begin, end, etag=tag)
+        if piece.etag:
+            self._tags.setdefault(path, piece.etag)
+        if piece.url and piece.url != link and len(self._places) < _ADDRESSES:
+            self._places[path] = piece.url
+        return Got(piece.data, piece.total)
+
+    def _link(self, path: str) -> str:
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(self._address.repo, path, revision=self._commit)
+
+
+def _local(path: Path, begin: int, end: int, text: str) -> Got:
+    try:
+        with path.open("rb") as f:
+            f.seek(begin)
+            return Got(f.read(end - begin), path.stat().st_size)
+    except OSError as e:
+        raise Unreadable(printable(f"{text}: {path}"), f"cannot be read ({e.strerror})") from e
+
+
