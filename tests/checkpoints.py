@@ -131,6 +131,7 @@ class Memory:
     kind = "folder"
     chosen: str | None = None
     revision: str | None = None
+    stride = 1 << 20
 
     def __init__(self, files: Mapping[str, bytes], name: str = "memory") -> None:
         self.name = name

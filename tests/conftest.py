@@ -46,7 +46,7 @@ def hub() -> Iterator[FakeHub]:
     """The stand-in, empty; with an empty cache."""
     from huggingface_hub import constants
 
-    assert constants.ENDPOINT == _HUB.url
+    assert _HUB.url == constants.ENDPOINT
     _HUB.clear()
     yield _HUB
     _HUB.clear()

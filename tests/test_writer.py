@@ -978,6 +978,8 @@ def test_memory_and_disk_do_not_grow_with_the_model(tmp_path: Path) -> None:
 class Distant:
     """A source that is not local: it can only be asked for ranges."""
 
+    stride = 1 << 20
+
     def __init__(self, folder: Path) -> None:
         self._folder = Folder(folder, name="distant", kind="folder")
         self.name = "distant"

@@ -27,7 +27,7 @@ INDEX_CAP = 256_000_000  # bytes; the index of DeepSeek-V3 with 91,991 tensors h
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})\.safetensors")
 _ADAPTER = re.compile(r"adapter_model(\.[^/]*)?\.safetensors|pytorch_lora_weights\.safetensors")
-_CHUNK = 1 << 20
+_FIRST = 1 << 12  # bytes
 
 Entrance = Literal["single", "index", "shards", "other", "file", "adapter", "none"]
 """How a loader gets in: one file, an index, numbered shards, another name, one chosen file."""
@@ -150,10 +150,17 @@ class Checkpoint:
         span = tensor.span
         return span.source.read(span.file, span.begin + begin, min(span.begin + end, span.end))
 
-    def chunks(self, tensor: Tensor, size: int = _CHUNK) -> Iterator[bytes]:
-        """The bytes of a tensor in pieces of at most `size` bytes."""
-        for begin in range(0, tensor.nbytes, size):
-            yield self.read(tensor, begin, begin + size)
+    def chunks(self, tensor: Tensor, size: int | None = None) -> Iterator[bytes]:
+        """The bytes of a tensor in pieces of at most `size` bytes, the first ones short.
+
+        Most comparisons end with the first; its length divides by that of every element.
+        """
+        most = size or tensor.span.source.stride
+        step, begin = min(_FIRST, most), 0
+        while begin < tensor.nbytes:
+            yield self.read(tensor, begin, begin + step)
+            begin += step
+            step = min(8 * step, most)
 
     def same_bytes(self, a: Tensor, b: Tensor) -> bool:
         """Whether two tensors have equal dtype, shape and bytes; reads them in pieces."""
@@ -228,6 +235,8 @@ def _needed(source: Source, files: Mapping[str, int]) -> list[str]:
 
 
 def _nothing_here(source: Source, files: Mapping[str, int]) -> Unreadable:
+    if source.listed(SINGLE) is not None and SINGLE not in files:
+        return Unreadable(source.name, f"{SINGLE} was not downloaded", "download the whole model")
     pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     if pickles:
         return Unreadable(

@@ -62,8 +62,8 @@ class Virtual:
 
     @cached_property
     def sha256(self) -> str:
-        """The true digest up to 2 GB; beyond that, one that stands for the content."""
-        if self.size > 2 << 30:
+        """The true digest up to 64 MB; beyond that, one that stands for the content."""
+        if self.size > 64 << 20:
             return hashlib.sha256(b"%d %d" % (self.seed, self.size) + self.head).hexdigest()
         digest = hashlib.sha256()
         for begin in range(0, self.size, 1 << 20):

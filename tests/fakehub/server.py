@@ -26,9 +26,12 @@ _API = re.compile(r"/api/models/(?P<repo>[^/]+(?:/[^/]+)?)(?P<rest>/(?:revision|
                   r"refs|preupload|commit|discussions|resolve-cache)(?:/.*)?)?$")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
-    """One line of the log; `where` is api, hub or cdn, `sent` counts bytes of the body."""
+    """One line of the log; `where` is api, hub or cdn, `sent` counts bytes of the body.
+
+    It is written before the client sees the answer, so that a test that has it sees the line.
+    """
 
     method: str
     where: str
@@ -145,7 +148,6 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.what = unquote(parts.path)
         self.query = {k: v[-1] for k, v in parse_qs(parts.query).items()}
-        self.status = self.sent = 0
         self.fault: Fault | None = None
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length) if length else self._chunked()
@@ -157,12 +159,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(answer.status, answer.text.encode(), answer.headers)
         except (ConnectionError, TimeoutError):
             self.close_connection = True
-        finally:
-            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-            self.hub.note(Request(
-                self.command, self.where, self.what, self.headers.get("Range"), token,
-                self.status, self.sent,
-            ))  # fmt: skip
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
@@ -372,8 +368,8 @@ class _Handler(BaseHTTPRequestHandler):
         stop = min(end, begin + fault.after) if cut and fault else end
         for at in range(begin, stop, _PIECE):
             part = content.read(at, min(at + _PIECE, stop))
+            self.line.sent += len(part)
             self.wfile.write(part)
-            self.sent += len(part)
         self.wfile.flush()
         if cut and fault:
             self._cut(fault)
@@ -499,14 +495,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, data, {**kind, **headers})
 
     def _send(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
-        self._head(status, {**headers, "Content-Length": str(len(data))})
+        self._head(status, {**headers, "Content-Length": str(len(data))}, len(data))
         if self.command != "HEAD":
             self.wfile.write(data)
-            self.sent += len(data)
         self.wfile.flush()
 
-    def _head(self, status: int, headers: Mapping[str, str]) -> None:
-        self.status = status
+    def _head(self, status: int, headers: Mapping[str, str], sent: int = 0) -> None:
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
+        sent = 0 if self.command == "HEAD" else sent
+        asked = self.headers.get("Range")
+        self.line = Request(self.command, self.where, self.what, asked, token, status, sent)
+        self.hub.note(self.line)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -70,7 +70,8 @@ def wrong_length(view: View) -> Iterator[Finding]:
     Why: the tensors at the end are cut, or bytes that nobody accounts for follow. The safetensors
     library refuses both with one message, "incomplete metadata, file not fully covered".
 
-    Recognised by: 8 + header length + the largest end offset against the size of the file.
+    Recognised by: 8 + header length + the largest end offset against the size of the file; in a
+    repository, also the size that its listing gives.
 
     Fine: a file that is still being written ends in `.incomplete` or `.part`; those are not read.
 
@@ -93,8 +94,35 @@ def wrong_length(view: View) -> Iterator[Finding]:
             f"{defects[0].text}",
             at=Location(weight.name),
             tensors=cut,
-            evidence=_evidence(weight, defects),
+            evidence=(*_evidence(weight, defects), *_listed_size(view, weight)),
             cure=cure,
+        )
+    for weight, _ in _files(view):
+        if not any(d.kind in _LENGTH | _FOREIGN | _EMPTY for d in weight.header.defects):
+            yield from _unlisted(view, weight)
+
+
+def _listed_size(view: View, weight: WeightFile) -> Iterator[Evidence]:
+    """The size in the repository's listing, where there is one."""
+    listed = view.checkpoint.source.listed(weight.name) if weight.whole else None
+    if listed and listed.size is not None:
+        same = "the same" if listed.size == weight.header.size else "not what came"
+        fact = f"the repository lists {listed.size:,} bytes, {same}"
+        yield Evidence("listing", fact, {"size": listed.size, "sha256": listed.sha256})
+
+
+def _unlisted(view: View, weight: WeightFile) -> Iterator[Finding]:
+    """A file that is sound, but not the one that the repository lists."""
+    rows = tuple(_listed_size(view, weight))
+    listed = view.checkpoint.source.listed(weight.name)
+    if rows and listed and listed.size != weight.header.size:
+        yield found(
+            WARNING,
+            f"{printable(weight.name)} has {weight.header.size:,} bytes, the repository lists "
+            f"{listed.size:,}",
+            at=Location(weight.name),
+            evidence=rows,
+            cure=advice("download it again; behind a mirror, from the Hub itself"),
         )
 
 

@@ -107,10 +107,21 @@ def missing_shard(view: View) -> Iterator[Finding]:
                 )
                 for file in files[:8]
             ),
+            *_listed(view, files),
             Evidence("folder", f"holds {some(tuple(sorted(present)), 3) or 'none'}"),
         ),
         cure=cure,
     )
+
+
+def _listed(view: View, missing: list[str]) -> Iterator[Evidence]:
+    """What the listing of the repository, where there is one, says of missing files."""
+    c = view.checkpoint
+    known = tuple(f for f in missing if c.source.listed(f) is not None)
+    if known:
+        gone = any(f in c.files for f in known)
+        why = "but the server does not have it" if gone else "it was not downloaded"
+        yield Evidence("listing", f"the repository lists {some(known, 3)}, {why}", list(known))
 
 
 @rule("S02", "no-index")

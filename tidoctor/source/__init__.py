@@ -23,8 +23,8 @@ class Source(Protocol):
     """A place that holds the files of one checkpoint.
 
     `name` is what the user called it, `kind` how it was given (`folder`, `file` or `index`),
-    `chosen` the one file it was pointed at, `revision` the commit of a repository, and `bytes_read`
-    what has been read so far, in bytes.
+    `chosen` the one file it was pointed at, `revision` the commit of a repository, `bytes_read`
+    what has been read so far and `stride` how much is best read at a time, both in bytes.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Source(Protocol):
     chosen: str | None
     revision: str | None
     bytes_read: int
+    stride: int
 
     def files(self) -> dict[str, int]:
         """The files at the top level, by name, with their sizes in bytes."""

@@ -52,6 +52,8 @@ class Distant:
     `fetch(file, begin, end)` reads a range on any thread; it raises Absent or Unreadable.
     """
 
+    stride = 4 * STRIDE
+
     def __init__(
         self,
         name: str,

@@ -24,6 +24,7 @@ class Folder:
     """
 
     revision: str | None = None
+    stride = 1 << 20
 
     def __init__(self, path: Path, *, name: str, kind: str, chosen: str | None = None) -> None:
         self.path = path
