@@ -296,16 +296,18 @@ def read_index(source: Source, name: str, document: Document) -> Index:
     weight_map: dict[str, str] = {}
     refused: list[tuple[str, str]] = []
     checked: dict[str, str] = {}
+    plain: dict[str, str] = {}  # `./x` is x to every loader
     for tensor, file in (raw if isinstance(raw, dict) else {}).items():
         if not isinstance(file, str):
             refused.append((tensor, "its value is not a file name"))
             continue
         if file not in checked:
             checked[file] = _refusal(source, file)
+            plain[file] = posixpath.normpath(file)
         if checked[file]:
             refused.append((tensor, checked[file]))
         else:
-            weight_map[tensor] = posixpath.normpath(file)  # `./x` is x to every loader
+            weight_map[tensor] = plain[file]
     return Index(
         file=name,
         document=document,

@@ -83,7 +83,7 @@ DefectKind = Literal[
 
 _FIELDS = ("dtype", "shape", "data_offsets")
 _LISTED = 10_000  # defects
-FIRST_READ = 1 << 16  # bytes; holds most headers whole
+_FIRST_READ = 1 << 16  # bytes; holds most headers whole
 _DEEPEST = 125  # nesting of a field's value; with table and entry 127, the limit of serde_json
 
 
@@ -172,7 +172,7 @@ def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP
     `cap` bytes of JSON are read, and memory stays below about 25 times their number.
     """
     log = _Log()
-    head = read(0, min(size, FIRST_READ)) if size > 0 else b""
+    head = read(0, min(size, _FIRST_READ)) if size > 0 else b""
     length = int.from_bytes(head[:8], "little") if len(head) >= 8 else 0
     if (wrong := unfit(head, length, size, cap)) is not None:
         log.file(*wrong)

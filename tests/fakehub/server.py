@@ -45,7 +45,7 @@ class Request:
 class FakeHub:
     """A Hub with its repositories; a context manager that serves while it is open."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1", cdn: str = "localhost") -> None:
         self.repos: dict[str, Repo] = {}
         self.faults: list[Fault] = []
         self.log: list[Request] = []
@@ -55,11 +55,13 @@ class FakeHub:
         self.released = threading.Event()  # ends every stall
         self._links: dict[str, tuple[str, Content]] = {}
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", port), _Handler)
+        # Both names may be one machine's, so that it listens to either.
+        self._server = _Server(("127.0.0.1" if cdn == "localhost" else "", port), _Handler)
         self._server.hub = self
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.cdn = f"http://localhost:{self.port}"
+        self.url = f"http://{host}:{self.port}"
+        self.cdn_host = cdn
+        self.cdn = f"http://{cdn}:{self.port}"
 
     def start(self) -> FakeHub:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -174,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, path: str) -> None:
         host = (self.headers.get("Host") or "").partition(":")[0]
-        if host == "localhost":
+        if host == self.hub.cdn_host:
             return self._cdn(path)
         if path.startswith("/api/resolve-cache/models/"):
             repo, sha, file = _split(path.removeprefix("/api/resolve-cache/models/"))

@@ -15,13 +15,12 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from tidoctor.errors import Unreadable
-from tidoctor.header import FIRST_READ
 from tidoctor.names import printable
 
 THREADS = 16  # requests at a time; the client keeps twenty connections
 FIRST = 100_000  # bytes; one request has the whole header of nearly every shard
 STRIDE = 8 << 20  # bytes of one request
-_LONGEST = 8 << 20  # bytes of a header, or of a text, that is fetched ahead
+_LONGEST = 8 << 20  # bytes of a header that is fetched ahead
 _HELD = 64 << 20  # bytes of long headers and texts held at a time
 _HEADS = 512  # files whose heads are fetched ahead
 _RECENT = 16  # short ranges kept, since every diagnosis of a repair reads the same ones
@@ -181,17 +180,15 @@ class Distant:
         if text or total is None or len(head.data) < 8:
             return Got(head.data, total)
         stop = min(8 + int.from_bytes(head.data[:8], "little"), total)
-        if stop <= len(head.data):
-            return Got(head.data[: max(stop, FIRST_READ)], total)
-        if not self._holds(stop):
-            return Got(head.data, total)
+        if stop <= len(head.data) or stop > _LONGEST or not self._holds(stop):
+            return Got(head.data, total)  # with the first bytes of the first tensor
         rest = self._counted(file, len(head.data), stop)
         return Got(head.data + rest.data, total)
 
     def _holds(self, size: int) -> bool:
         """Whether so many bytes more may be held."""
         with self._lock:
-            if size > _LONGEST or self._held + size > _HELD:
+            if self._held + size > _HELD:
                 return size <= FIRST
             self._held += size
         return True

@@ -160,6 +160,7 @@ class Client:
             response = session.send(request, stream=True, follow_redirects=False)
             try:
                 if response.status_code in _REDIRECTS and "Location" in response.headers:
+                    _drain(response)
                     at = response.url.join(response.headers["Location"])
                     continue
                 if response.status_code not in (200, 206, 416):
@@ -208,11 +209,11 @@ class _Part:
             kept = chunk[: want - self.got]
             self._chunks.append(kept)
             self.got += len(kept)
-            if self.got >= want:
-                return
+            if self.got >= want and (ends or len(kept) < len(chunk)):
+                return  # the rest is not wanted; a range is read to its own end
         if ends and self.total is None:
             self.finish(self.begin + self.got)
-        elif not self.done:
+        if not self.done:
             raise httpx.ReadError(f"{want - self.got} bytes are missing")
 
 
@@ -314,6 +315,13 @@ def _refuse(response: Any) -> None:
     hf_raise_for_status(bare)
     # What is neither an answer nor a refusal, such as 204 or a redirect to nowhere.
     raise Unreadable(str(response.url), f"the server answered {response.status_code}")
+
+
+def _drain(response: Any) -> None:
+    """Read a short body to its end, or the connection could not be used again."""
+    if int(response.headers.get("Content-Length") or 0) <= 1 << 16:
+        for _ in response.iter_raw():
+            pass
 
 
 _BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
