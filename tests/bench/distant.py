@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from link import FAR, FAR_ADDRESSES, NEAR, inside, link
+from bench.link import FAR, FAR_ADDRESSES, NEAR, inside, link  # noqa: E402
 
 ROUND_TRIP = 0.05  # seconds
 SHARDS = 163
