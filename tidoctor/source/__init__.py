@@ -69,9 +69,7 @@ def open_source(text: str) -> Source:
 
     address = hub_address(text)
     if address is None:
-        raise Unreadable(
-            printable(text), "no such folder or file", "check the path; a model is org/name"
-        )
+        return _elsewhere(text)
     from tidoctor.source.hub import open_hub
 
     try:
@@ -80,6 +78,21 @@ def open_source(text: str) -> Source:
         if address.spelled_out or e.where != printable(text):
             raise
         raise Unreadable(e.where, f"no such folder or file here, and {e.what}", e.hint) from e
+
+
+def _elsewhere(text: str) -> Source:
+    """A place on the web or in an object store."""
+    from tidoctor.source.cloud import SCHEME, open_cloud
+
+    if text.startswith(("http://", "https://")):
+        from tidoctor.source.web import open_web
+
+        return open_web(text)
+    if SCHEME.fullmatch(text):
+        return open_cloud(text)
+    raise Unreadable(
+        printable(text), "no such folder or file", "check the path; a model is org/name"
+    )
 
 
 def _local(text: str) -> Folder | None:

@@ -62,6 +62,7 @@ class Distant:
         kind: str = "folder",
         chosen: str | None = None,
         revision: str | None = None,
+        folders: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
         self.kind = kind
@@ -70,6 +71,7 @@ class Distant:
         self.bytes_read = 0
         self._listing = listing
         self._fetch = fetch
+        self._folders = folders
         self._heads: dict[str, Future[Got]] = {}
         self._recent: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
         self._team = Team(THREADS)
@@ -79,12 +81,13 @@ class Distant:
     def files(self) -> dict[str, int]:
         """The files at the top level, by name, with their sizes in bytes."""
         names = sorted(n for n in self._listing if "/" not in n)
-        sizes = ((n, self._listed_size(n)) for n in names)
+        self.ahead(n for n in names if self._listing[n].size is None)
+        sizes = ((n, self.size_of(n)) for n in names)
         return {n: size for n, size in sizes if size is not None}
 
     def folders(self) -> frozenset[str]:
         """The names of the folders at the top level."""
-        return frozenset(n.partition("/")[0] for n in self._listing if "/" in n)
+        return self._folders | {n.partition("/")[0] for n in self._listing if "/" in n}
 
     def tree(self) -> Mapping[str, int | None]:
         """All files, those in folders too, with their sizes in bytes where they are listed."""
@@ -106,14 +109,14 @@ class Distant:
             return None
         head = self._heads.get(file)
         if head is None:
-            return self._listed_size(file)
+            return self.size_of(file)
         try:
             total = head.result().total
         except Absent:
             return None
         return total if total is not None else self._listing[file].size
 
-    def _listed_size(self, file: str) -> int | None:
+    def size_of(self, file: str) -> int | None:
         """The listed size; without one, that of the file, for which its head is fetched."""
         if (size := self._listing[file].size) is not None:
             return size
