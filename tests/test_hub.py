@@ -229,6 +229,12 @@ def test_a_listed_shard_that_is_not_there_is_a_finding(hub: FakeHub) -> None:
     assert "the server does not have it" in " ".join(e.fact for e in found[0].evidence)
 
 
+def test_a_listed_file_that_is_not_there_leaves_nothing_to_examine(hub: FakeHub) -> None:
+    hub.repo("org/m", build(llama(), LLAMA)).gone.add("model.safetensors")
+    with pytest.raises(Unreadable, match="listed, but the server does not have it"):
+        tidoctor.open("org/m")
+
+
 def test_a_file_of_another_size_than_listed_is_a_finding(hub: FakeHub) -> None:
     repo = hub.repo("org/m", build(llama(), LLAMA))
     repo.said["model.safetensors"] = {"size": 99_999}

@@ -15,6 +15,7 @@ from tidoctor.checkpoint import CONFIG, SINGLE, Checkpoint, shard_of
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.source import INDEX_SUFFIX, WEIGHT_SUFFIX, Source, reason
+from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
 
 _PRIVATE = frozenset({".git", ".cache"})  # of the tools that fetched the folder, not of the model
@@ -119,6 +120,12 @@ def _stale(planned: Checkpoint, name: str) -> str | None:
 
 def _listing(source: Source) -> Iterator[tuple[str, int | str]]:
     """Names with their sizes in bytes, or why they cannot go along; folders end in a slash."""
+    if isinstance(source, Distant):
+        for name in source.tree():
+            if "/" not in name or source.kind != "file":
+                size = source.size_of(name)
+                yield name, "not to be had any more" if size is None else size
+        return
     if not isinstance(source, Folder):
         yield from source.files().items()
         for name in sorted(source.folders()):

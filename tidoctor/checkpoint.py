@@ -235,8 +235,13 @@ def _needed(source: Source, files: Mapping[str, int]) -> list[str]:
 
 
 def _nothing_here(source: Source, files: Mapping[str, int]) -> Unreadable:
-    if source.listed(SINGLE) is not None and SINGLE not in files:
-        return Unreadable(source.name, f"{SINGLE} was not downloaded", "download the whole model")
+    listed = source.listed(SINGLE)
+    if listed and listed.size is not None:
+        if SINGLE not in files:
+            what = f"{SINGLE} was not downloaded"
+            return Unreadable(source.name, what, "download the whole model")
+        what = f"{SINGLE} is listed, but the server does not have it"
+        return Unreadable(source.name, what, "try again later; behind a mirror, without it")
     pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     if pickles:
         return Unreadable(

@@ -8,9 +8,11 @@ nothing here has to be trusted, neither copy offload nor the map of a sparse fil
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
@@ -21,6 +23,7 @@ from tidoctor.checkpoint import Span
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.source import Source, reason
+from tidoctor.source.distant import Distant, Received
 from tidoctor.source.folder import Folder
 
 STEP = 64 << 20  # bytes per kernel call: long enough for full speed, short enough for Ctrl-C
@@ -225,13 +228,17 @@ class Mover:
     """Moves spans into new files and compares them there, through buffers of its own.
 
     `moved` is called with the number of bytes after every step, `shared` counts the bytes that were
-    cloned. OSError comes from the written side only; the read side raises Unreadable.
+    cloned, `fetched` has the SHA-256 of what came from far away once it was compared. OSError comes
+    from the written side only; the read side raises Unreadable.
     """
 
     def __init__(self, origins: Origins, moved: Callable[[int], None]) -> None:
         self.moved = moved
         self.shared = 0
         self._origins = origins
+        self.fetched: dict[Span, str] = {}
+        self._received: dict[Span, list[Received]] = {}
+        self._lock = threading.Lock()
         self._buffer = bytearray()
         self._pair = (bytearray(PIECE), bytearray(PIECE))
 
@@ -249,6 +256,9 @@ class Mover:
     def copy(self, span: Span, target: int, at: int) -> None:
         """Put the bytes of a span at byte `at` of an open file; holes of a new file stay holes."""
         origin = self._origins.open(span)
+        if isinstance(origin.source, Distant):
+            self._pour(origin.source, span, target, at)
+            return
         shift = at - span.begin
         done = span.begin
         for begin, end in origin.parts(span.begin, span.end):
@@ -258,6 +268,52 @@ class Mover:
                 self._through_buffer(origin, done, end, target, shift)
             done = end
         self.moved(span.end - done)
+
+    def _pour(self, source: Distant, span: Span, target: int, at: int) -> None:
+        """Let the bytes of a distant span come side by side, each to its place."""
+        # A handle of its own, closed with the last thread that may still write there: the number
+        # of `target` may be that of another file by then.
+        handle = FileIO(os.dup(target), "wb")
+        shift = at - span.begin
+
+        def arrive(begin: int, chunk: bytes) -> None:
+            with memoryview(chunk) as rest:
+                done = 0
+                while done < len(rest):
+                    done += os.pwrite(handle.fileno(), rest[done:], begin + shift + done)
+            with self._lock:
+                self.moved(len(chunk))
+
+        self._received[span] = source.pour(span.file, span.begin, span.end, arrive)
+
+    def _arrived(self, span: Span, written: FileIO, at: int) -> bool:
+        """Whether the file `written` holds what came for a distant span.
+
+        Raises Unreadable when a whole file came, but not the one that the repository publishes.
+        """
+        whole = hashlib.sha256()
+        shift = at - span.begin
+        for begin, end, expected in self._received[span]:
+            written.seek(begin + shift)
+            part = hashlib.sha256()
+            for start in range(begin, end, PIECE):
+                with memoryview(self._pair[0])[: min(PIECE, end - start)] as view:
+                    if not _filled(written, view):
+                        return False
+                    part.update(view)
+                    whole.update(view)
+                    self.moved(len(view))
+            if part.digest() != expected:
+                return False
+        self.fetched[span] = whole.hexdigest()
+        listed = span.source.listed(span.file)
+        entire = listed and listed.sha256 and (span.begin, span.end) == (0, listed.size)
+        if listed and entire and listed.sha256 != whole.hexdigest():
+            raise Unreadable(
+                printable(f"{span.source.name}: {span.file}"),
+                "came with another SHA-256 than the repository publishes", "try again",
+            )  # fmt: skip
+        return True
 
     def _in_kernel(self, origin: Origin, begin: int, end: int, target: int, shift: int) -> int:
         """Copy as much as the kernel is willing to; the byte at which it stopped."""
@@ -292,6 +348,8 @@ class Mover:
 
     def differs(self, span: Span, written: FileIO, at: int) -> bool:
         """Whether the file `written` holds other bytes than the span, from byte `at` on."""
+        if span in self._received:
+            return not self._arrived(span, written, at)
         origin = self._origins.open(span)
         a, b = self._pair
         written.seek(at)

@@ -23,7 +23,7 @@ from tidoctor.errors import Refused, Unreadable, Unwritable, Usage
 from tidoctor.header import parse, serialise
 from tidoctor.names import printable
 from tidoctor.source import Source, reason
-from tidoctor.source.folder import Folder
+from tidoctor.source.folder import Folder, cached_repository
 from tidoctor.staging import publish, settle, staged
 
 Progress = Callable[[Literal["copy", "verify"], int, int], None]
@@ -118,6 +118,9 @@ def check_destination(source: Source, dest: Path, *, force: bool) -> None:
 def _conflict(source: Source, place: Path, force: bool) -> tuple[str, str] | None:
     """What is wrong with this place, and what to do."""
     outside = "name a folder outside of it"
+    if cached_repository(place) is not None:
+        # Its files are links that repositories share: what is written there changes others too.
+        return "lies in the cache of downloaded models", outside
     if isinstance(source, Folder):
         root = source.path.resolve()
         # A single file is no folder, so the result may well stand beside it.

@@ -117,7 +117,8 @@ def missing_shard(view: View) -> Iterator[Finding]:
 def _listed(view: View, missing: list[str]) -> Iterator[Evidence]:
     """What the listing of the repository, where there is one, says of missing files."""
     c = view.checkpoint
-    known = tuple(f for f in missing if c.source.listed(f) is not None)
+    rows = [(f, c.source.listed(f)) for f in missing]
+    known = tuple(f for f, one in rows if one and one.size is not None)
     if known:
         gone = any(f in c.files for f in known)
         why = "but the server does not have it" if gone else "it was not downloaded"

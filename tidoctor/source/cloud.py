@@ -7,7 +7,7 @@ from typing import Any
 
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
-from tidoctor.source.distant import Absent, Distant, Got, Listed
+from tidoctor.source.distant import Absent, Distant, Got, Listed, Reader
 from tidoctor.source.kinds import INDEX_SUFFIX, WEIGHT_SUFFIX
 
 SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*)://.+", re.DOTALL)
@@ -39,17 +39,26 @@ def open_cloud(url: str) -> Distant:
         raise Unreadable(where, "no such file", "check the address")
     kind = "folder" if chosen is None else "index" if chosen.endswith(INDEX_SUFFIX) else "file"
 
-    def fetch(file: str, begin: int, end: int) -> Got:
+    reader = _Files(fs, root, where)
+    return Distant(url, listing, reader, kind=kind, chosen=chosen, folders=folders)
+
+
+class _Files(Reader):
+    """Reads ranges of files below one folder of a store."""
+
+    def __init__(self, fs: Any, root: str, where: str) -> None:
+        self._fs, self._root, self._where = fs, root, where
+
+    def fetch(self, file: str, begin: int, end: int) -> Got:
+        """The bytes [begin, end) of a file. Raises Absent or Unreadable."""
         try:
             # By keywords: the third place of s3fs means a version.
-            data = fs.cat_file(f"{root}/{file}", start=begin, end=end)
+            data = self._fs.cat_file(f"{self._root}/{file}", start=begin, end=end)
         except FileNotFoundError as e:
             raise Absent(file) from e
         except Exception as e:
-            raise _told(e, f"{where}: {printable(file)}") from e
+            raise _told(e, f"{self._where}: {printable(file)}") from e
         return Got(bytes(data), None)
-
-    return Distant(url, listing, fetch, kind=kind, chosen=chosen, folders=folders)
 
 
 def _listed(fs: Any, root: str, where: str) -> tuple[dict[str, Listed], frozenset[str]]:

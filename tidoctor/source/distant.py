@@ -6,20 +6,25 @@ are fetched at once, as long as most headers are, and long ranges in pieces side
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
+from tidoctor.source.transfer import Sink, Spilled
+
+T = TypeVar("T")
 
 THREADS = 16  # requests at a time; the client keeps twenty connections
 FIRST = 100_000  # bytes; one request has the whole header of nearly every shard
-STRIDE = 8 << 20  # bytes of one request
+STRIDE = 8 << 20  # bytes of one request that is held
+POURED = 32 << 20  # bytes of one request that is not
 _LONGEST = 8 << 20  # bytes of a header that is fetched ahead
 _HELD = 64 << 20  # bytes of long headers and texts held at a time
 _HEADS = 512  # files whose heads are fetched ahead
@@ -45,11 +50,33 @@ class Absent(Exception):
     """A file that is listed, or asked for, is not there."""
 
 
-class Distant:
-    """A source whose reads take time: what all of them share.
+class Reader:
+    """Reads ranges of the files of one place, on any thread. It raises Absent or Unreadable."""
 
-    `fetch(file, begin, end)` reads a range on any thread; it raises Absent or Unreadable.
-    """
+    def fetch(self, file: str, begin: int, end: int) -> Got:
+        """The bytes [begin, end) of a file."""
+        raise NotImplementedError
+
+    def stream(self, file: str, begin: int, end: int, sink: Sink) -> None:
+        """The same, given to `sink` in order as they come. Raises Spilled when that fails."""
+        for at in range(begin, end, STRIDE):
+            data = self.fetch(file, at, min(at + STRIDE, end)).data
+            try:
+                sink(data)
+            except OSError as e:
+                raise Spilled(e) from e
+
+
+class Received(NamedTuple):
+    """A range that came from far away, and the SHA-256 of what came."""
+
+    begin: int
+    end: int
+    sha256: bytes
+
+
+class Distant:
+    """A source whose reads take time: what all of them share."""
 
     stride = 4 * STRIDE
 
@@ -57,7 +84,7 @@ class Distant:
         self,
         name: str,
         listing: Mapping[str, Listed],
-        fetch: Callable[[str, int, int], Got],
+        reader: Reader,
         *,
         kind: str = "folder",
         chosen: str | None = None,
@@ -70,7 +97,7 @@ class Distant:
         self.revision = revision
         self.bytes_read = 0
         self._listing = listing
-        self._fetch = fetch
+        self._reader = reader
         self._folders = folders
         self._heads: dict[str, Future[Got]] = {}
         self._recent: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
@@ -165,8 +192,51 @@ class Distant:
                 self._recent.popitem(last=False)
         return data
 
+    def pour(
+        self, file: str, begin: int, end: int, put: Callable[[int, bytes], None]
+    ) -> list[Received]:
+        """Fetch a range side by side, in parts, and `put` what comes, with its place in the file.
+
+        Called on several threads; what it raises as OSError is raised here, and all of it ends.
+        Raises Unreadable when the file cannot be read, or ends before.
+        """
+        ended = threading.Event()
+        strides = [(at, min(at + POURED, end)) for at in range(begin, end, POURED)]
+        work = partial(self._pour, file, put, ended)
+        jobs = [self._team.begin(partial(work, *stride)) for stride in strides]
+        try:
+            return [job.result() for job in jobs]
+        except Spilled as e:
+            raise e.error from None
+        except Absent as e:
+            raise Unreadable(printable(f"{self.name}: {file}"), "is not there") from e
+        finally:
+            ended.set()
+
+    def _pour(
+        self, file: str, put: Callable[[int, bytes], None], ended: threading.Event,
+        begin: int, end: int,
+    ) -> Received:  # fmt: skip
+        digest, at = hashlib.sha256(), begin
+
+        def take(chunk: bytes) -> None:
+            nonlocal at
+            if ended.is_set():
+                raise InterruptedError
+            put(at, chunk)
+            digest.update(chunk)
+            at += len(chunk)
+
+        if not ended.is_set():
+            self._reader.stream(file, begin, end, take)
+        with self._lock:
+            self.bytes_read += at - begin
+        if at < end and not ended.is_set():
+            raise Unreadable(printable(f"{self.name}: {file}"), f"ends before byte {end:,}")
+        return Received(begin, end, digest.digest())
+
     def _counted(self, file: str, begin: int, end: int) -> Got:
-        got = self._fetch(file, begin, end)
+        got = self._reader.fetch(file, begin, end)
         with self._lock:
             self.bytes_read += len(got.data)
         return got
@@ -203,11 +273,11 @@ class Team:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._begun = 0
-        self._jobs: SimpleQueue[tuple[Future[Got], Callable[[], Got]]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
 
-    def begin(self, job: Callable[[], Got]) -> Future[Got]:
+    def begin(self, job: Callable[[], T]) -> Future[T]:
         """Do it as soon as a thread is free."""
-        future: Future[Got] = Future()
+        future: Future[T] = Future()
         self._jobs.put((future, job))
         if self._begun < self._threads:
             self._begun += 1

@@ -16,10 +16,10 @@ from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.source.address import Address
 from tidoctor.source.cached import Snapshot, cached_file, snapshot
-from tidoctor.source.distant import Absent, Distant, Got, Listed
+from tidoctor.source.distant import Absent, Distant, Got, Listed, Reader
 from tidoctor.source.kinds import placed
 from tidoctor.source.refusals import refusal
-from tidoctor.source.transfer import Client, persist
+from tidoctor.source.transfer import Client, Sink, Spilled, persist
 
 _TIMEOUT = 30.0  # seconds for the description of a repository
 _ADDRESSES = 4096  # files whose place on the CDN is remembered
@@ -57,7 +57,7 @@ def open_hub(text: str, address: Address) -> Distant | Snapshot:
     inside = {n.removeprefix(prefix): one for n, one in listing.items() if n.startswith(prefix)}
     reader = _Files(text, address, commit, prefix, inside)
     return Distant(
-        text, inside, reader.fetch, kind=kind, chosen=chosen,
+        text, inside, reader, kind=kind, chosen=chosen,
         revision=commit if _COMMIT.fullmatch(commit) else None,
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ def _plain(name: object) -> bool:
     return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
-class _Files:
+class _Files(Reader):
     """Reads ranges of the files of one commit, on any thread."""
 
     def __init__(
@@ -140,8 +140,20 @@ class _Files:
         try:
             if not listed.stored and begin == 0 and end == listed.size:
                 return self._whole(path, end)
-            return self._part(path, begin, end)
+            return self._part(path, begin, end, None)
         except Unreadable:
+            raise
+        except Exception as e:
+            raise self._told(e, path) from e
+
+    def stream(self, file: str, begin: int, end: int, sink: Sink) -> None:
+        """The same as they come."""
+        path, listed = self._prefix + file, self._listing[file]
+        if not listed.stored or cached_file(self._address.repo, path, self._commit, listed):
+            return super().stream(file, begin, end, sink)
+        try:
+            self._part(path, begin, end, sink)
+        except (Unreadable, Spilled):
             raise
         except Exception as e:
             raise self._told(e, path) from e
@@ -163,18 +175,30 @@ class _Files:
             )  # fmt: skip
         return Got(piece.data, size)
 
-    def _part(self, path: str, begin: int, end: int) -> Got:
+    def _part(self, path: str, begin: int, end: int, sink: Sink | None) -> Got:
         from huggingface_hub.errors import HfHubHTTPError
 
         link, tag = self._link(path), self._tags.get(path, "")
         place = self._places.get(path, link)
-        try:
-            piece = self._client.range(place, begin, end, etag=tag)
-        except HfHubHTTPError:
-            if place == link:
-                raise
-            del self._places[path]  # a signed address lives for an hour
-            piece = self._client.range(link, begin, end, etag=tag)
+        given = 0
+
+        def counted(chunk: bytes) -> None:
+            nonlocal given
+            if sink is not None:
+                sink(chunk)
+                given += len(chunk)
+
+        taker = counted if sink is not None else None
+        for attempt in (1, 2, 3):
+            try:
+                piece = self._client.range(place, begin + given, end, etag=tag, sink=taker)
+                break
+            except HfHubHTTPError as e:
+                # A signed address lives for an hour; what the Hub itself says stands.
+                if attempt == 3 or e.response is None or self._client.owns(e.response.url):
+                    raise
+                self._places.pop(path, None)
+                place = link
         if piece.etag:
             self._tags.setdefault(path, piece.etag)
         if piece.url and piece.url != link and len(self._places) < _ADDRESSES:

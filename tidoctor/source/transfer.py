@@ -22,7 +22,7 @@ from tidoctor.errors import Unreadable
 TRIES = 5
 PATIENCE = 60  # seconds; a server that asks for a longer wait is given up
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_PROGRESS = 1 << 20  # bytes after which an interrupted transfer counts as a new one
+_PROGRESS = 1 << 16  # bytes after which an interrupted transfer counts as a new one
 _NEAR = 1 << 20  # bytes from the start that are skipped where the server knows no ranges
 _HOPS = 5
 _SLOWEST = 20_000  # bytes per second, after the first 30 seconds
@@ -34,6 +34,17 @@ log = logging.getLogger("tidoctor")
 wait = time.sleep  # replaced in tests
 
 T = TypeVar("T")
+
+
+Sink = Callable[[bytes], None]
+"""Takes the bytes of a range in order."""
+
+
+class Spilled(Exception):
+    """A sink could not take what came: `error` says why."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
 
 
 class Piece(NamedTuple):
@@ -56,15 +67,19 @@ class Client:
         self._headers = dict(headers)
         self._origin = _origin(_url(endpoint))
 
-    def range(self, url: str, begin: int, end: int, *, etag: str = "") -> Piece:
+    def range(
+        self, url: str, begin: int, end: int, *, etag: str = "", sink: Sink | None = None
+    ) -> Piece:
         """The bytes [begin, end) of a file, fewer when it ends before.
 
-        Raises what huggingface_hub raises for a refusal, its `httpx.TransportError` when the
-        connection fails to the end, and Unreadable for an answer that makes no sense.
+        With a `sink` they go there in order, as they come, and none are held; Spilled is raised
+        when that fails. Raises what huggingface_hub raises for a refusal, its
+        `httpx.TransportError` when the connection fails to the end, and Unreadable for an answer
+        that makes no sense.
         """
         from huggingface_hub.utils import httpx
 
-        part = _Part(begin, end, etag)
+        part = _Part(begin, end, etag, sink)
         while not part.done:
             before = part.got
             try:
@@ -171,15 +186,19 @@ class Client:
                 response.close()
         raise Unreadable(self.where, "is redirected in a circle")
 
+    def owns(self, url: Any) -> bool:
+        """Whether an address is the endpoint's own."""
+        return _origin(url) == self._origin
+
     def _may_carry(self, header: str, url: Any) -> bool:
-        return header.lower() != "authorization" or _origin(url) == self._origin
+        return header.lower() != "authorization" or self.owns(url)
 
 
 class _Part:
     """A range on its way."""
 
-    def __init__(self, begin: int, end: int, etag: str) -> None:
-        self.begin, self.end, self.etag = begin, end, etag
+    def __init__(self, begin: int, end: int, etag: str, sink: Sink | None) -> None:
+        self.begin, self.end, self.etag, self._sink = begin, end, etag, sink
         self.total: int | None = None
         self.url = ""
         self._chunks: list[bytes] = []
@@ -194,6 +213,15 @@ class _Part:
     def data(self) -> bytes:
         return b"".join(self._chunks)
 
+    def _keep(self, chunk: bytes) -> None:
+        if self._sink is None:
+            self._chunks.append(chunk)
+            return
+        try:
+            self._sink(chunk)
+        except OSError as e:
+            raise Spilled(e) from e
+
     def finish(self, total: int) -> None:
         """The file ends here."""
         self.total, self._finished = total, True
@@ -207,7 +235,7 @@ class _Part:
             if skip:
                 chunk, skip = chunk[skip:], max(0, skip - len(chunk))
             kept = chunk[: want - self.got]
-            self._chunks.append(kept)
+            self._keep(kept)
             self.got += len(kept)
             if self.got >= want and (ends or len(kept) < len(chunk)):
                 return  # the rest is not wanted; a range is read to its own end

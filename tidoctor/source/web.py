@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
-from tidoctor.source.distant import Absent, Distant, Got, Listed
+from tidoctor.source.distant import Absent, Distant, Got, Listed, Reader
 from tidoctor.source.kinds import CONFIG, INDEX_SUFFIX, WEIGHT_SUFFIX
 from tidoctor.source.transfer import Client
 
@@ -44,7 +44,7 @@ def open_web(url: str) -> Distant:
     if kind == "file":
         names = [CONFIG, chosen or CONFIG]
     listing = {name: Listed(None) for name in names}
-    source = Distant(url, listing, files.fetch, kind=kind, chosen=chosen)
+    source = Distant(url, listing, files, kind=kind, chosen=chosen)
     index = chosen if kind == "index" else _USUAL[2] if kind == "folder" else None
     if index is not None and (size := source.size_of(index)):
         listing |= {n: Listed(None) for n in _named(source.read(index, 0, min(size, _LONGEST)))}
@@ -62,7 +62,7 @@ def _named(index: bytes) -> Iterable[str]:
     return sorted(plain)[:_MOST]
 
 
-class _Files:
+class _Files(Reader):
     """Reads ranges of files below one address. What the address is signed with stays with it."""
 
     def __init__(self, text: str, base: str, query: str) -> None:
