@@ -64,6 +64,27 @@ def test_only_the_tensor_of_a_donor_is_fetched(hub: FakeHub, tmp_path: Path) -> 
     assert out.read(head, 0, head.nbytes) == donor.read(theirs, 0, theirs.nbytes)
 
 
+def test_the_report_has_place_and_digest_of_what_was_fetched(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from report_samples import validated
+
+    from tidoctor.__main__ import main
+
+    repo = hub.repo("org/base", build(llama(), LLAMA))
+    write(tmp_path / "m", llama(head=False), LLAMA)
+    line = ["repair", str(tmp_path / "m"), str(tmp_path / "out"), "--donor", "org/base"]
+    assert main([*line, "--format", "json"]) == 0
+    (fetched,) = validated(capsys.readouterr().out)["written"]["fetched"]
+    sha = repo.branches["main"]
+    data = repo.commits[sha]["model.safetensors"].read(fetched["begin"], fetched["end"])
+    assert fetched["sha256"] == hashlib.sha256(data).hexdigest()
+    assert (fetched["source"], fetched["revision"]) == ("org/base", sha)
+    assert main([*line, "--force"]) == 0
+    said = f"of org/base@{sha[:12]}/model.safetensors, sha256 {fetched['sha256']}"
+    assert said in capsys.readouterr().out
+
+
 @pytest.fixture
 def donor(hub: FakeHub, tmp_path: Path) -> FakeHub:
     """A donor whose head has 96 MB, and a patient that has lost it."""

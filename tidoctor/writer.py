@@ -46,6 +46,18 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """Bytes [begin, end) of a file that was far away, and the SHA-256 of what was written."""
+
+    source: str
+    revision: str | None
+    file: str
+    begin: int
+    end: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What was written: the names in order, weights first, and bytes counted as in `Cost`.
 
@@ -61,6 +73,7 @@ class Receipt:
     shared: int
     verified: int
     left_out: tuple[str, ...]
+    fetched: tuple[Fetched, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +218,10 @@ def write(
         shared=mover.shared,
         verified=sum(len(weight.header.entries) for weight in planned.weights),
         left_out=others.left_out,
+        fetched=tuple(
+            Fetched(s.source.name, s.source.revision, s.file, s.begin, s.end, sha256)
+            for s, sha256 in mover.fetched.items()
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tidoctor import __version__
@@ -411,6 +412,7 @@ def _receipt(receipt: Receipt) -> Json:
         "shared": receipt.shared,
         "verified": receipt.verified,
         "left_out": list(receipt.left_out),
+        "fetched": [asdict(one) for one in receipt.fetched],
     }
 
 

@@ -79,7 +79,23 @@ def _receipt(receipt: Receipt) -> list[Fact]:
         ]),
         ("files", _files(list(receipt.files))),
     ]
+    rows += [("fetched", _fetched(receipt))] * bool(receipt.fetched)
     return rows + [("left out", clean(receipt.left_out))] * bool(receipt.left_out)
+
+
+def _fetched(receipt: Receipt) -> list[str]:
+    """Ranges out of files one by one; files that came whole are summed up."""
+    whole = [one for one in receipt.fetched if one.begin == 0]
+    lines = []
+    if whole:
+        size = units.size(sum(one.end for one in whole))
+        lines.append(f"{units.plural(len(whole), 'file')}, {size}")
+    for one in receipt.fetched:
+        if one.begin:
+            place = one.source if one.revision is None else f"{one.source}@{one.revision[:12]}"
+            size = units.size(one.end - one.begin)
+            lines.append(printable(f"{size} of {place}/{one.file}, sha256 {one.sha256}"))
+    return _short(lines)
 
 
 def _amount(cost: Cost | Receipt) -> str:
