@@ -25,6 +25,7 @@ RANKS = (
     ("variants",),
     ("repairs",),
     ("retie",),
+    ("shipping",),
     ("report",),
     ("demo",),
     ("cli",),

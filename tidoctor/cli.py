@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tidoctor.repairs import Progress, Treatment
     from tidoctor.report import Page
     from tidoctor.report.delivery import Delivery, Told
+    from tidoctor.writer import Cost
 
 _EXIT_CODES = """
 \b
@@ -143,6 +144,22 @@ ToFile = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", "-n", help="Show plan, cost and predicted diagnosis; write nothing."),
+]
+Push = Annotated[
+    str | None,
+    typer.Option(
+        "--push", metavar="REPO",
+        help="Send the result to this model on the Hub as well: what changed if it is SOURCE "
+        "itself, else all of it.",
+    ),
+]
+CreatePr = Annotated[
+    bool,
+    typer.Option(
+        "--create-pr",
+        help="Send it as a pull request, to SOURCE itself without --push. An open one is found "
+        "again.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace DEST if it exists, atomically.")]
 Color = Annotated[When, typer.Option("--color", help="Whether to colour text.")]
@@ -282,6 +299,8 @@ def repair(
     ] = False,
     force: Force = False,
     dry_run: DryRun = False,
+    push: Push = None,
+    create_pr: CreatePr = False,
     fail_on: Fail = FailOn.ERROR,
     format: FullFormat = None,
     output: ToFile = None,
@@ -303,7 +322,8 @@ def repair(
             partial=partial, force=force, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
-    return _treat(told, source, operate, dry_run=dry_run, fail_on=fail_on)
+    sent = (push, create_pr)
+    return _treat(told, source, operate, dry_run=dry_run, fail_on=fail_on, sent=sent)
 
 
 @app.command(
@@ -318,6 +338,8 @@ def untie(
     loaders: Readers = None,
     force: Force = False,
     dry_run: DryRun = False,
+    push: Push = None,
+    create_pr: CreatePr = False,
     format: PlainFormat = None,
     output: ToFile = None,
     color: Color = When.AUTO,
@@ -334,7 +356,7 @@ def untie(
             source, dest, loaders=_codes(loaders), force=force, dry_run=dry_run, progress=progress
         )
 
-    return _treat(told, source, operate, dry_run=dry_run)
+    return _treat(told, source, operate, dry_run=dry_run, sent=(push, create_pr))
 
 
 @app.command(epilog=_epilog("tidoctor tie ./my-model ./tied"))
@@ -344,6 +366,8 @@ def tie(
     loaders: Readers = None,
     force: Force = False,
     dry_run: DryRun = False,
+    push: Push = None,
+    create_pr: CreatePr = False,
     format: PlainFormat = None,
     output: ToFile = None,
     color: Color = When.AUTO,
@@ -360,7 +384,7 @@ def tie(
             source, dest, loaders=_codes(loaders), force=force, dry_run=dry_run, progress=progress
         )
 
-    return _treat(told, source, operate, dry_run=dry_run)
+    return _treat(told, source, operate, dry_run=dry_run, sent=(push, create_pr))
 
 
 @app.command(
@@ -521,18 +545,37 @@ def _treat(
     *,
     dry_run: bool,
     fail_on: FailOn = FailOn.ERROR,
+    sent: tuple[str | None, bool] = (None, False),
 ) -> int:
     from tidoctor import writer
     from tidoctor.report.progress import Progress as Line
+
+    if any(sent):
+        from tidoctor import shipping
+
+        shipping.check(source, *sent)
 
     def examine(_: str) -> Told:
         with Line(quiet=told.quiet) as line:
             done = operate(line)
         cost = writer.cost(done.planned) if done.plan else None
         code = of_treatment(done, fail_on)
+        if any(sent):
+            text = _described(done, cost, code)
+            repo, create_pr = sent
+            done = shipping.ship(done, repo, text, create_pr=create_pr, dry_run=dry_run)
         return told.page.treatment(done, cost, dry_run=dry_run, exit_code=code), code
 
     return told.each([source], examine)
+
+
+def _described(done: Treatment, cost: Cost | None, code: int) -> str:
+    """The report as the description of a commit."""
+    from tidoctor.report import page
+    from tidoctor.report.style import Style
+
+    told = page(Format.TEXT, Style()).treatment(done, cost, dry_run=False, exit_code=code)
+    return f"```\n{told}```\n"
 
 
 _CODE = re.compile(r"[A-Za-z][0-9]{0,3}|[a-z0-9]+(-[a-z0-9]+)*")

@@ -36,6 +36,22 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
+class Shipment:
+    """What goes to a repository on the Hub: files with their sizes in bytes, and files removed.
+
+    `parent` is the commit that it rests on, None for the newest; `url` where it is, "" if it was
+    not sent.
+    """
+
+    repo: str
+    parent: str | None
+    add: tuple[tuple[str, int], ...]
+    delete: tuple[str, ...]
+    pull_request: bool
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Treatment:
     """What a repair did or would do.
 
@@ -57,6 +73,7 @@ class Treatment:
     reason: str
     exit_code: int  # 0: written clean, planned clean or nothing to do; 1: an error remains or would
     unmet: tuple[Unmet, ...] = ()
+    shipment: Shipment | None = None
 
     @classmethod
     def idle(

@@ -395,24 +395,27 @@ class _Handler(BaseHTTPRequestHandler):
         if user is None:
             raise _Answer(401, {}, "log in")
         name = f"{asked.get('organization') or user}/{asked['name']}"
-        if name in self.hub.repos and not asked.get("existOk"):
-            raise _Answer(409, {}, "exists")
+        if name in self.hub.repos:
+            text = json.dumps({"error": "exists", "url": f"{self.hub.url}/{name}"})
+            raise _Answer(409, {"Content-Type": "application/json"}, text)
         repo = self.hub.repo(name)
         repo.private = bool(asked.get("private"))
         repo.members = frozenset({user})
         repo.commit({".gitattributes": b"*.safetensors filter=lfs\n"})
         self._json({"url": f"{self.hub.url}/{name}", "name": name})
 
-    def _writer(self, repo: Repo) -> str:
+    def _writer(self, repo: Repo, revision: str) -> str:
+        """Who writes: a member, or who opens a pull request or adds to one."""
         user = self._user()
         if user is None:
             raise _Answer(401, {}, "log in")
-        if user not in repo.members and self.query.get("create_pr") != "1":
+        own = any(revision == f"refs/pr/{p.number}" and p.author == user for p in repo.pulls)
+        if user not in repo.members and self.query.get("create_pr") != "1" and not own:
             raise _Answer(403, {}, "You need write access")
         return user
 
     def _preupload(self, repo: Repo, revision: str) -> None:
-        self._writer(repo)
+        self._writer(repo, unquote(revision))
         files = repo.commits[self._commit(repo, unquote(revision))]
         self._json({"files": [
             {"path": f["path"], "shouldIgnore": False,
@@ -437,7 +440,7 @@ class _Handler(BaseHTTPRequestHandler):
         return any(c.lfs and c.sha256 == oid for c in contents)
 
     def _push(self, repo: Repo, revision: str) -> None:
-        user = self._writer(repo)
+        user = self._writer(repo, unquote(revision))
         lines = [json.loads(line) for line in self.body.splitlines() if line.strip()]
         header = next(x["value"] for x in lines if x["key"] == "header")
         revision = unquote(revision)

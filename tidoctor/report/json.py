@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tidoctor.expecting import Answer
     from tidoctor.loaders import Consumer, Origin
     from tidoctor.opinion import Misfit, Opinion
-    from tidoctor.repairs import Treatment
+    from tidoctor.repairs import Shipment, Treatment
     from tidoctor.rules import Rule, Symptom
     from tidoctor.writer import Cost, Receipt
 
@@ -132,6 +132,7 @@ class Objects:
             "written": _receipt(done.receipt) if done.receipt else None,
             "result": _diagnosis(done.result) if done.result else None,
             "reason": done.reason,
+            "push": _shipment(done.shipment) if done.shipment else None,
             "exit_code": exit_code,
         })  # fmt: skip
 
@@ -402,6 +403,17 @@ def _cure(cure: Cure) -> Json:
         "needs": cure.needs,
         "operations": cure.operations,
         "command": cure.command,
+    }
+
+
+def _shipment(shipment: Shipment) -> Json:
+    return {
+        "repo": shipment.repo,
+        "parent": shipment.parent,
+        "pull_request": shipment.pull_request,
+        "add": [{"file": name, "bytes": size} for name, size in shipment.add],
+        "delete": shipment.delete,
+        "url": shipment.url or None,
     }
 
 

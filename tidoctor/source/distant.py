@@ -76,7 +76,13 @@ class Received(NamedTuple):
 
 
 class Distant:
-    """A source whose reads take time: what all of them share."""
+    """A source whose reads take time: what all of them share.
+
+    `repository` is the model on the Hub that it is, and `inside` the folder of it that was given.
+    """
+
+    repository: str | None = None
+    inside = ""
 
     stride = 4 * STRIDE
 

@@ -56,10 +56,12 @@ def open_hub(text: str, address: Address) -> Distant | Snapshot:
     prefix, kind, chosen = placed(text, address.path, listing)
     inside = {n.removeprefix(prefix): one for n, one in listing.items() if n.startswith(prefix)}
     reader = _Files(text, address, commit, prefix, inside)
-    return Distant(
+    source = Distant(
         text, inside, reader, kind=kind, chosen=chosen,
         revision=commit if _COMMIT.fullmatch(commit) else None,
     )  # fmt: skip
+    source.repository, source.inside = address.repo, prefix
+    return source
 
 
 def _api() -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tidoctor.finding import Diagnosis, Severity
 from tidoctor.names import printable
-from tidoctor.repairs import Treatment
+from tidoctor.repairs import Shipment, Treatment
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.diagnosis import diagnosis, headline, summary
@@ -29,6 +29,8 @@ def treatment(done: Treatment, cost: Cost | None, style: Style) -> list[str]:
     lines = [subject(name, [classes(before), counted, extent(before)], style), ""]
     plan = _plan(done, cost, style)
     lines += [*plan, ""] if plan else []
+    if done.shipment:
+        lines += [*facts(_shipment(done.shipment), style), ""]
     if done.receipt is None:
         return [*lines, *_unwritten(done, style)]
     lines += [*facts(_receipt(done.receipt), style), ""]
@@ -65,6 +67,18 @@ def _unwritten(done: Treatment, style: Style) -> list[str]:
     role = "error" if done.exit_code else "good"
     reason = f": {printable(done.reason)}" if done.reason else ""
     return [*lines, style.paint(role, "nothing written") + reason]
+
+
+def _shipment(shipment: Shipment) -> list[Fact]:
+    size = sum(n for _, n in shipment.add)
+    on = f" on top of {shipment.parent[:12]}" if shipment.parent else ""
+    how = "a pull request to" if shipment.pull_request else "a commit to"
+    told = [f"{how} {printable(shipment.repo)}{on}: {size:,} bytes at most"]
+    told += [f"add {printable(name)} ({units.size(n)})" for name, n in shipment.add]
+    told += [f"remove {printable(name)}" for name in shipment.delete]
+    if shipment.url:
+        return [("sent", [printable(shipment.url), *_short(told)])]
+    return [("to send", _short(told))]
 
 
 def _receipt(receipt: Receipt) -> list[Fact]:
