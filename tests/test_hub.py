@@ -360,6 +360,24 @@ def test_where_the_hub_cannot_be_reached_the_cache_is_used(
         tidoctor.open("org/other")
 
 
+def test_threads_end_when_there_is_nothing_to_do(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    from tidoctor.source import distant
+
+    monkeypatch.setattr(distant, "_IDLE", 0.01)
+    hub.repo("org/m", build(llama(), LLAMA, shards=3))
+    checkpoint = tidoctor.open("org/m")
+    ours = [t for t in threading.enumerate() if getattr(t, "_target", None) == checkpoint.source._team._work]  # type: ignore[attr-defined]
+    for thread in ours:
+        thread.join(60)
+        assert not thread.is_alive()
+    tensor = checkpoint.tensors["lm_head.weight"]
+    assert len(checkpoint.read(tensor, 0, tensor.nbytes)) == tensor.nbytes
+
+
 def test_virtual_files_have_the_bytes_of_their_formula() -> None:
     content = Virtual(b"head", 200_000, seed=3)
     whole = content.read(0, 1 << 30)

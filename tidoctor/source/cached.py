@@ -28,14 +28,6 @@ class Snapshot(Folder):
         """What the listing of the repository says of a file."""
         return self._listing.get(file)
 
-    def lacking(self) -> tuple[str, ...]:
-        """Weight files that the repository has and this copy has not."""
-        files = self.files()
-        return tuple(
-            n for n in self._listing
-            if n.endswith(".safetensors") and "/" not in n and n not in files
-        )  # fmt: skip
-
 
 def snapshot(text: str, address: Address) -> Snapshot:
     """The cached copy of a revision, be it complete or not. Raises Unreadable without one."""

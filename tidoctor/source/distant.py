@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from tidoctor.errors import Unreadable
@@ -28,6 +28,7 @@ POURED = 32 << 20  # bytes of one request that is not
 _LONGEST = 8 << 20  # bytes of a header that is fetched ahead
 _HELD = 64 << 20  # bytes of long headers and texts held at a time
 _HEADS = 512  # files whose heads are fetched ahead
+_IDLE = 2.0  # seconds after which a thread without work ends
 _RECENT = 16  # short ranges kept, since every diagnosis of a repair reads the same ones
 
 
@@ -274,26 +275,37 @@ class Distant:
 
 
 class Team:
-    """A few threads that end with the process, whatever they wait for."""
+    """A few threads that end when there is nothing to do, or with the process."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._begun = 0
+        self._alive = 0
+        self._lock = threading.Lock()
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
 
     def begin(self, job: Callable[[], T]) -> Future[T]:
         """Do it as soon as a thread is free."""
         future: Future[T] = Future()
-        self._jobs.put((future, job))
-        if self._begun < self._threads:
-            self._begun += 1
+        with self._lock:
+            self._jobs.put((future, job))
+            more = self._alive < self._threads
+            self._alive += more
+        if more:
             threading.Thread(target=self._work, daemon=True).start()
         return future
 
     def _work(self) -> None:
         while True:
-            future, job = self._jobs.get()
+            try:
+                future, job = self._jobs.get(timeout=_IDLE)
+            except Empty:
+                with self._lock:
+                    if self._jobs.empty():
+                        self._alive -= 1
+                        return
+                continue
             try:
                 future.set_result(job())
             except BaseException as e:
                 future.set_exception(e)
+            del future, job
