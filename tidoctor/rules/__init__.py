@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
-from tidoctor.loaders import asked
+from tidoctor.loaders import Asked, asked
+from tidoctor.promise import Promise
 from tidoctor.rules import (
     classes,
     config,
@@ -24,6 +26,7 @@ from tidoctor.rules import (
     layouts,
     loading,
     names,
+    promised,
     shards,
 )
 from tidoctor.rules.causes import Explained
@@ -34,7 +37,7 @@ from tidoctor.rules.view import View
 __all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
 
 # In the order of evaluation: bytes, folder, names, config, head, the rest of the tensors, data,
-# loaders.
+# loaders, promise.
 _EVALUATION = (
     *files.RULES,
     *shards.RULES,
@@ -46,6 +49,7 @@ _EVALUATION = (
     *expected.RULES,
     *data.RULES,
     *loading.RULES,
+    *promised.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 """Every rule, in the order of its code."""
@@ -89,11 +93,13 @@ def diagnose(
     ignore: Sequence[str] = (),
     deep: bool = False,
     loaders: Sequence[str] = (),
+    promise: Promise | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
-    that generates makes a bare base class answer for the class with a head.
+    that generates makes a bare base class answer for the class with a head. `promise` is what the
+    checkpoint has to be.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
@@ -106,6 +112,8 @@ def diagnose(
         deep=deep,
         explained=_explained,
         judged=lambda view: loading.judge(view, wishes),
+        promise=promise,
+        kept=lambda view: loading.judge(view, _named_in(promise)),
     )
     codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
     findings: list[Finding] = []
@@ -137,6 +145,15 @@ def diagnose(
         not_run=tuple(sorted(failed, key=lambda n: n.code)),
         loaders=view.verdicts,
     )
+
+
+def _named_in(promise: Promise | None) -> list[Asked]:
+    """The loaders of a promise, without those that are no longer known."""
+    found: list[Asked] = []
+    for name, version, _ in promise.loaders if promise else ():
+        with suppress(Usage):
+            found += asked([f"{name}@{version}"])
+    return found
 
 
 def _explained(view: View) -> Explained:
