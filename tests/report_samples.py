@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -20,6 +21,7 @@ from tidoctor.finding import (
     Location,
     NotRun,
     Severity,
+    Waived,
 )
 
 SAVED_BASE = Finding(
@@ -54,6 +56,10 @@ ILL = Diagnosis(
     not_run=(NotRun("D01", "needs --deep"), NotRun("H02", "cut"), NotRun("H04", "cut")),
 )
 HEALTHY = Diagnosis((NOTE,), ("C04", "H01"), (), (NotRun("D01", "needs --deep"),))
+WAIVED = replace(
+    ILL, findings=(NOTE,),
+    waived=(Waived(SAVED_BASE, "the trainer keeps the head", "pyproject.toml"),),
+)  # fmt: skip
 UNEXAMINED = Diagnosis((), (), (), (NotRun("D01", "needs --deep"),))
 
 

@@ -179,3 +179,14 @@ def test_progress_is_silent_otherwise(
     monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, after: float, quiet: bool
 ) -> None:
     assert shown(monkeypatch, stream, after, quiet) == ""
+
+
+def test_progress_may_count_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = [100.0], Terminal()
+    monkeypatch.setattr("tidoctor.report.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "60")
+    with Progress(unit="checkpoints") as progress:
+        clock[0] += PATIENCE + 1
+        progress("models/a", 250, 1000)
+    assert stream.getvalue() == "\r\x1b[K 25 %  250 of 1000 checkpoints  models/a\r\x1b[K"

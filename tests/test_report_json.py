@@ -33,7 +33,10 @@ def test_the_schemas_are_sound_and_complete() -> None:
         Draft202012Validator.check_schema(schema)
     assert sorted(SCHEMAS) == [
         f"tidoctor.{kind}/1"
-        for kind in ("diagnosis", "error", "expectation", "inspection", "loaders", "plan", "rules")
+        for kind in (
+            "baseline", "diagnosis", "error", "expectation", "inspection", "loaders", "plan",
+            "promise", "rules",
+        )
     ]
 
 

@@ -379,7 +379,7 @@ def test_what_is_wrong_is_found_and_nothing_else(files: Files, expected: dict[st
 def test_every_rule_is_seen_to_find_something() -> None:
     seen = {code for _, expected in SICK.values() for code in expected} | {"D03", "D04"}
     seen |= {"N06", "N08", "N09", "N10"}  # in test_rules_expected.py
-    seen |= {"L01", "L02", "L03"}  # in test_loaders_verdicts.py
+    seen |= {"L01", "L02", "L03", "X02"}  # in test_loaders_verdicts.py and test_promise.py
     seen |= set(codes(examine(DISPUTED)))
     overlapping = safetensors_bytes({"a": ("F32", [1], b"1234"), "b": ("F32", [1], b"")})
     seen |= set(codes(examine({"model.safetensors": overlapping})))

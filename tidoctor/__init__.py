@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.opinion import Opinion
+    from tidoctor.promise import Promise
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule
 
@@ -49,26 +50,41 @@ def diagnose(
     ignore: Sequence[str] = (),
     deep: bool = False,
     loaders: Sequence[str] = (),
+    promise: str | Path | Promise | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `wanted` is the class, or a task such as `causal-lm`, that it must serve; `select` and `ignore`
     are codes, names or families of rules; `deep` reads all values; `loaders` are those whose
-    verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`.
+    verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`; `promise` is a file that `inspect
+    --write-promise` wrote, to which the checkpoint has to keep.
     Raises Unreadable, or Usage for an unknown code, class or loader.
     """
+    from pathlib import Path, PurePath
+
     from tidoctor import rules
     from tidoctor.checkpoint import Checkpoint
+    from tidoctor.promise import load as load_promise
 
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
+    if isinstance(promise, (str, PurePath)):
+        promise = load_promise(Path(promise))
     if not loaders:
-        return rules.diagnose(checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep)
+        return rules.diagnose(
+            checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, promise=promise
+        )
     from tidoctor.variants import prescribe
 
     return rules.diagnose(
-        checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders,
+        checkpoint,
+        wanted=wanted,
+        select=select,
+        ignore=ignore,
+        deep=deep,
+        loaders=loaders,
         prescribe=prescribe,
-    )  # fmt: skip
+        promise=promise,
+    )
 
 
 def second_opinion(

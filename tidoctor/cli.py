@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tidoctor
+from tidoctor import completion
 from tidoctor.errors import Usage
 from tidoctor.report import Format
 from tidoctor.report.style import When
-from tidoctor.report.verdict import Exit, FailOn, of_diagnosis, of_treatment
+from tidoctor.report.verdict import Exit, FailOn, of_treatment
 
 if TYPE_CHECKING:
+    from tidoctor.baseline import Baseline
+    from tidoctor.checkpoint import Checkpoint
+    from tidoctor.promise import Promise
     from tidoctor.repairs import Progress, Treatment
     from tidoctor.report import Page
     from tidoctor.report.delivery import Delivery, Told
+    from tidoctor.settings import Settings
     from tidoctor.writer import Cost
 
 _EXIT_CODES = """
@@ -51,12 +56,12 @@ Environment:
   HF_TOKEN               for gated and private models; else the saved login
   HF_HUB_OFFLINE=1       models come from the cache only; HF_HOME says where it is
   HF_ENDPOINT            another Hub
+  GITHUB_STEP_SUMMARY    with --format github, the file that gets the report as Markdown
 """
 
 app = typer.Typer(
     name="tidoctor",
     rich_markup_mode=None,  # plain help, the same everywhere: with rich, CI logs get ANSI codes
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog=_epilog(
@@ -81,6 +86,10 @@ class Full(StrEnum):
     TEXT = "text"
     CONCISE = "concise"
     JSON = "json"
+    GITHUB = "github"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    MARKDOWN = "markdown"
 
 
 _SOURCE = (
@@ -104,7 +113,7 @@ Wanted = Annotated[
 Loaders = Annotated[
     list[str] | None,
     typer.Option(
-        "--for", metavar="LOADER[@VERSION]",
+        "--for", metavar="LOADER[@VERSION]", autocompletion=completion.wishes,
         help="Say whether this loader takes it, and what it makes of it; all for every one that is "
         "known. Without a version the newest known. Repeatable, comma separated.",
     ),
@@ -120,20 +129,37 @@ Readers = Annotated[
 Select = Annotated[
     list[str] | None,
     typer.Option(
-        "--select", metavar="CODES",
+        "--select", metavar="CODES", autocompletion=completion.codes,
         help="Only these rules: codes, names or families, such as H02, head-lost or H. "
         "Repeatable, comma separated.",
     ),
 ]
 Ignore = Annotated[
     list[str] | None,
-    typer.Option("--ignore", metavar="CODES", help="Not these rules. Repeatable, comma separated."),
+    typer.Option(
+        "--ignore", metavar="CODES", autocompletion=completion.codes,
+        help="Not these rules. Repeatable, comma separated.",
+    ),
 ]
-Fail = Annotated[FailOn, typer.Option("--fail-on", help="The lowest severity that makes exit 1.")]
+Fail = Annotated[
+    FailOn | None,
+    typer.Option("--fail-on", help="The lowest severity that makes exit 1; without it, error."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE",
+        help="Take [tool.tidoctor] from this file, not from the nearest pyproject.toml.",
+    ),
+]
+Isolated = Annotated[bool, typer.Option("--isolated", help="Read no configuration.")]
 PlainFormat = Annotated[Plain | None, typer.Option("--format", help="How to tell it.")]
 FullFormat = Annotated[
     Full | None,
-    typer.Option("--format", help="How to tell it; concise is one line per finding."),
+    typer.Option(
+        "--format",
+        help="How to tell it; concise is one line per finding, github annotations of a workflow.",
+    ),
 ]
 ToFile = Annotated[
     Path | None,
@@ -193,6 +219,7 @@ def main(
     epilog=_epilog(
         "tidoctor inspect ./my-model",
         "tidoctor inspect ./my-model --all --match '*.q_proj.weight' --format json",
+        "tidoctor inspect ./my-model --write-promise promise.json",
     )
 )
 def inspect(
@@ -202,6 +229,21 @@ def inspect(
         typer.Option("--match", metavar="GLOB", help="Only tensors whose names match. Repeatable."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="One row for each tensor.")] = False,
+    write_promise: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-promise", metavar="FILE",
+            help="Write names, shapes, dtypes, tie and loader verdicts to FILE, for diagnose "
+            "--promise.",
+        ),
+    ] = None,
+    loaders: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for", metavar="LOADER[@VERSION]", autocompletion=completion.wishes,
+            help="The loaders whose verdicts are promised; without it all. With --write-promise.",
+        ),
+    ] = None,
     format: PlainFormat = None,
     output: ToFile = None,
     color: Color = When.AUTO,
@@ -212,6 +254,7 @@ def inspect(
 
     def examine(source: str) -> Told:
         checkpoint = tidoctor.open(source)
+        _write_promise(write_promise, sources, checkpoint, loaders)
         code = Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
         like = tidoctor.identify(checkpoint, doubtful=True)
         return told.page.inspection(checkpoint, _matcher(match), every=every, like=like), code
@@ -225,6 +268,8 @@ def inspect(
         "tidoctor diagnose ./my-model --as causal-lm --deep",
         "tidoctor diagnose ./my-model --for candle@0.7.1 --for transformers",
         "tidoctor diagnose checkpoints/* --format concise --fail-on warning",
+        "tidoctor diagnose --recursive . --format sarif -o tidoctor.sarif",
+        "tidoctor diagnose ./my-model --baseline known.json --write-baseline",
         "tidoctor diagnose ./my-model --against-installed",
     )
 )
@@ -234,10 +279,37 @@ def diagnose(
     loaders: Loaders = None,
     select: Select = None,
     ignore: Ignore = None,
-    fail_on: Fail = FailOn.ERROR,
+    fail_on: Fail = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all values, not headers only.")
     ] = False,
+    recursive: Annotated[
+        bool,
+        typer.Option("--recursive", "-r", help="Every checkpoint below each SOURCE."),
+    ] = False,
+    of_files: Annotated[
+        bool,
+        typer.Option(
+            "--of-files",
+            help="Each SOURCE is a file: the checkpoint that it belongs to, each once.",
+        ),
+    ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", metavar="FILE", help="Findings that this file knows are waived."
+        ),
+    ] = None,
+    write_baseline: Annotated[
+        bool,
+        typer.Option("--write-baseline", help="Write what is found to the --baseline FILE."),
+    ] = False,
+    promise: Annotated[
+        Path | None,
+        typer.Option(
+            "--promise", metavar="FILE", help="What inspect --write-promise wrote must still hold."
+        ),
+    ] = None,
     against_installed: Annotated[
         bool,
         typer.Option(
@@ -246,22 +318,24 @@ def diagnose(
             "and what it makes of these. Takes seconds, 120 at most; changes no exit code.",
         ),
     ] = False,
+    config: Config = None,
+    isolated: Isolated = False,
     format: FullFormat = None,
     output: ToFile = None,
     color: Color = When.AUTO,
     quiet: Quiet = False,
 ) -> int:
     """Say what is wrong, on what evidence, and what cures it."""
-    told = _delivery(format, Full, output, color, quiet, several=len(sources) > 1)
-    rules = {"select": _codes(select), "ignore": _codes(ignore), "loaders": _codes(loaders)}
+    from tidoctor import many
+    from tidoctor.checkup import Checkup
 
-    def examine(source: str) -> Told:
-        checkpoint = tidoctor.open(source)
-        found = tidoctor.diagnose(checkpoint, wanted=wanted, deep=deep, **rules)
-        asked = tidoctor.second_opinion(checkpoint, wanted=wanted) if against_installed else None
-        return told.page.diagnosis(checkpoint, found, asked), of_diagnosis(found, fail_on)
-
-    return told.each(sources, examine)
+    asks = _settings(config, isolated, select, ignore, loaders, fail_on)
+    known, kept = _baseline(baseline, write_baseline), _promise(promise)
+    listed = many.found(sources, recursive=recursive, of_files=of_files)
+    several = of_files or len(listed) > 1
+    told = _delivery(format, Full, output, color, quiet, several=several, fail_on=asks.fail_on)
+    checkup = Checkup(asks, wanted, deep, against_installed, known, write_baseline, kept)
+    return checkup.run(told, listed)
 
 
 @app.command(
@@ -287,7 +361,7 @@ def repair(
     accept: Annotated[
         list[str] | None,
         typer.Option(
-            "--accept", metavar="CODES",
+            "--accept", metavar="CODES", autocompletion=completion.codes,
             help="Consent to the cures of these findings, which are not marked safe. "
             "Repeatable, comma separated.",
         ),
@@ -301,7 +375,9 @@ def repair(
     dry_run: DryRun = False,
     push: Push = None,
     create_pr: CreatePr = False,
-    fail_on: Fail = FailOn.ERROR,
+    fail_on: Fail = None,
+    config: Config = None,
+    isolated: Isolated = False,
     format: FullFormat = None,
     output: ToFile = None,
     color: Color = When.AUTO,
@@ -313,17 +389,20 @@ def repair(
     these loaders take. Nothing is written when there is nothing to do, or when an error would
     remain.
     """
-    told = _delivery(format, Full, output, color, quiet)
+    asks = _settings(config, isolated, select, ignore, fail_on=fail_on)
+    told = _delivery(format, Full, output, color, quiet, fail_on=asks.fail_on)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.repair(
             source, dest, wanted=wanted, donor=donor, accept=_codes(accept),
-            select=_codes(select), ignore=_codes(ignore), loaders=_codes(loaders),
+            select=asks.select, ignore=asks.ignore, loaders=_codes(loaders),
             partial=partial, force=force, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     sent = (push, create_pr)
-    return _treat(told, source, operate, dry_run=dry_run, fail_on=fail_on, sent=sent)
+    return _treat(
+        told, source, operate, dry_run=dry_run, fail_on=FailOn(asks.fail_on), sent=sent
+    )
 
 
 @app.command(
@@ -435,7 +514,11 @@ def expect(
 @app.command(epilog=_epilog("tidoctor loaders", "tidoctor loaders candle"))
 def loaders(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A loader, or another name for it.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", autocompletion=completion.loader_names,
+            help="A loader, or another name for it.",
+        ),
     ] = None,
     format: PlainFormat = None,
     output: ToFile = None,
@@ -466,7 +549,7 @@ def explain(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="QUESTION",
+            metavar="QUESTION", autocompletion=completion.questions,
             help="A rule's code or name, a loader's name, or a loader's error message.",
         ),
     ] = None,
@@ -506,6 +589,7 @@ def _delivery(
     quiet: bool,
     *,
     several: bool = False,
+    fail_on: str = FailOn.ERROR,
 ) -> Delivery:
     from tidoctor.report import page
     from tidoctor.report.delivery import Delivery
@@ -515,7 +599,8 @@ def _delivery(
     logging.getLogger("tidoctor").setLevel(logging.ERROR if quiet else logging.WARNING)
     out = Output(output)
     style = style_for(color, out.stream)
-    return Delivery(page(_format(given, offered), style, several=several), out, quiet=quiet)
+    paper = page(_format(given, offered), style, several=several, fail_on=FailOn(fail_on))
+    return Delivery(paper, out, quiet=quiet)
 
 
 def _format(given: Plain | Full | None, offered: Iterable[Plain | Full]) -> Format:
@@ -527,6 +612,54 @@ def _format(given: Plain | Full | None, offered: Iterable[Plain | Full]) -> Form
     if wish not in known:
         raise Usage("TIDOCTOR_FORMAT", f"unknown format {wish!r}", f"one of {', '.join(known)}")
     return Format(wish) if wish in [f.value for f in offered] else Format.TEXT
+
+
+def _settings(
+    config: Path | None,
+    isolated: bool,
+    select: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    loaders: Sequence[str] | None = None,
+    fail_on: FailOn | None = None,
+) -> Settings:
+    """The project's settings, where the command line does not overrule them."""
+    from tidoctor.settings import load
+
+    written = load(config, isolated=isolated)
+    return written.overruled(_codes(select), _codes(ignore), _codes(loaders), fail_on)
+
+
+def _baseline(path: Path | None, write: bool) -> Baseline | None:
+    from tidoctor import baseline
+
+    if path is None:
+        if write:
+            raise Usage("--write-baseline", "needs --baseline FILE", "name the file to write")
+        return None
+    return baseline.load(path, must_exist=not write)
+
+
+def _promise(path: Path | None) -> Promise | None:
+    from tidoctor import promise
+
+    return promise.load(path) if path is not None else None
+
+
+def _write_promise(
+    path: Path | None,
+    sources: Sequence[str],
+    checkpoint: Checkpoint,
+    loaders: Sequence[str] | None,
+) -> None:
+    from tidoctor import promise, promising
+    from tidoctor.report.output import Output
+
+    if path is None:
+        return
+    if len(sources) > 1:
+        raise Usage("--write-promise", "is about one SOURCE", "write one promise at a time")
+    with Output(path) as out:
+        out.write(promise.text(promising.promise(checkpoint, _codes(loaders))))
 
 
 def _codes(given: Sequence[str] | None) -> list[str]:

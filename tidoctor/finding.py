@@ -98,15 +98,17 @@ class Finding:
     cure: Cure | None = None
     caution: str = ""
     not_: str = ""  # the tempting wrong cure, and what it would do
+    about: str = ""  # what else it is about: the loader of whose verdict it speaks
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that stay the same as long as the fault is the same.
 
-        Made of code, file and tensor names, not of messages, lines or sizes.
+        Made of code, file, loader and tensor names, not of messages, lines, sizes or versions.
         """
         file = self.location.file if self.location else ""
-        text = "\0".join([self.code, file, *sorted(self.tensors)])
+        whose = [f"@{self.about}"] if self.about else []
+        text = "\0".join([self.code, file, *whose, *sorted(self.tensors)])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -116,6 +118,15 @@ class NotRun:
 
     code: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waived:
+    """A finding that was accepted beforehand: why, and which file says so."""
+
+    finding: Finding
+    reason: str
+    by: str
 
 
 class Outcome(StrEnum):
@@ -160,6 +171,7 @@ class Diagnosis:
     not_applicable: tuple[NotRun, ...]
     not_run: tuple[NotRun, ...]
     loaders: tuple[Verdict, ...] = ()  # of those that were asked for, in that order
+    waived: tuple[Waived, ...] = ()  # what no longer counts as a finding
 
     def count(self, severity: Severity) -> int:
         """How many findings have exactly this severity."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tidoctor.names import printable
@@ -20,6 +20,10 @@ class Concise(Text):
     """Text, but for findings, which stand on a line each. A healthy source has none."""
 
     between = ""
+
+    def ending(self, codes: Sequence[int]) -> str:
+        """Nothing: each line is about a finding."""
+        return ""
 
     def diagnosis(
         self, checkpoint: Checkpoint, found: Diagnosis, opinion: Opinion | None = None

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidoctor.report.output import Output
@@ -33,10 +34,13 @@ class Delivery:
         """Tell of every source; the worst exit code. A wrong command line ends it at once."""
         codes: list[int] = []
         with self.output:
+            self.output.write(self.page.opening())
             for source in sources:
                 codes.append(self._one(partial(examine, source), source))
                 if codes[-1] == Exit.USAGE:
                     break
+            self.output.write(self.page.ending(codes))
+        self._summarise()
         return worst(codes)
 
     def once(self, tell: Callable[[], Told]) -> int:
@@ -52,15 +56,20 @@ class Delivery:
         self._tell(text)
         return code
 
+    def hint(self, text: str) -> None:
+        """Say something beside the report, unless only the report was wanted."""
+        if not self.quiet:
+            _complain(f"{text}\n")
+
     def fail(self, error: Exception, source: str | None = None) -> int:
         """Tell of an error: people on standard error, machines where the report goes."""
         code = of_error(error)
-        told = self.page.error(described(error, source), source, code, hint=not self.quiet)
+        known, hint = described(error, source), not self.quiet
         to_file = self.output.target is not None
         if self.page.errors_in_report or to_file:
-            self._tell(told)
+            self._tell(self.page.error(known, source, code, hint=hint))
         if not self.page.errors_in_report or to_file:
-            _complain(told)
+            _complain(self.page.complaint(known, source, code, hint=hint))
         if os.environ.get("TIDOCTOR_DEBUG") == "1":
             _complain("".join(traceback.format_exception(error)))
         return code
@@ -70,6 +79,22 @@ class Delivery:
             self.output.write(self.page.between)
         self._begun = True
         self.output.write(text)
+
+    def _summarise(self) -> None:
+        """Add to the summary of the job that GitHub shows, where it was asked for annotations."""
+        from tidoctor.report.github import SUMMARY_LIMIT, Github
+
+        target = os.environ.get("GITHUB_STEP_SUMMARY")
+        if not target or not isinstance(self.page, Github):
+            return
+        try:
+            file = Path(target)
+            used = file.stat().st_size if file.exists() else 0
+            text = self.page.summary(SUMMARY_LIMIT - used)
+            with file.open("ab") as stream:
+                stream.write(encodable(text, "utf-8").encode())
+        except OSError as e:  # what was found is told all the same, and the exit code stands
+            _complain(f"GITHUB_STEP_SUMMARY: cannot be written ({e.strerror})\n")
 
 
 def _complain(text: str) -> None:

@@ -38,6 +38,14 @@ class Objects:
     between = ""
     errors_in_report = True
 
+    def opening(self) -> str:
+        """Nothing comes before the first line."""
+        return ""
+
+    def ending(self, codes: Sequence[int] = ()) -> str:
+        """Nothing comes after the last line."""
+        return ""
+
     def inspection(
         self,
         checkpoint: Checkpoint,
@@ -176,6 +184,8 @@ class Objects:
             "exit_code": int(exit_code),
         })  # fmt: skip
 
+    complaint = error
+
 
 def _line(kind: str, body: Mapping[str, object]) -> str:
     head = {"schema": f"tidoctor.{kind}/1", "tool": {"name": "tidoctor", "version": __version__}}
@@ -258,6 +268,9 @@ def _diagnosis(found: Diagnosis) -> Json:
     return {
         "summary": _summary(found),
         "findings": [_finding(f) for f in found.findings],
+        "waived": [
+            {"finding": _finding(w.finding), "reason": w.reason, "by": w.by} for w in found.waived
+        ],
         "loaders": [_verdict(v) for v in found.loaders],
         "not_run": [{"code": one.code, "reason": one.reason} for one in found.not_run],
     }
@@ -368,7 +381,7 @@ def _summary(found: Diagnosis) -> Json:
         "error": found.count(Severity.ERROR),
         "warning": found.count(Severity.WARNING),
         "note": found.count(Severity.NOTE),
-        "waived": 0,
+        "waived": len(found.waived),
         "rules": {
             "ran": len(found.ran),
             "not_applicable": len(found.not_applicable),

@@ -31,6 +31,11 @@ class Output:
         """The stream that is written to, None for a file or when there is no standard output."""
         return None if self.target is not None else sys.stdout
 
+    @property
+    def terminal(self) -> bool:
+        """Whether somebody watches the report as it is written."""
+        return self.stream is not None and self.stream.isatty()
+
     def write(self, text: str) -> None:
         """Add to the report. A reader that went away is not an error: the rest is not told."""
         if self.target is not None:
@@ -94,12 +99,17 @@ def _replace(target: Path, text: str) -> None:
         if target.exists() and not target.is_file():  # /dev/stdout, a pipe: nothing to replace
             target.write_bytes(data)
             return
-        real = target.resolve()
-        temporary = real.with_name(f".{real.name[:100]}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(real)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(target, data)
     except OSError as e:
         raise Unwritable(str(target), f"cannot be written ({e.strerror})") from e
+
+
+def replace_file(target: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or as it was. Raises OSError."""
+    real = target.resolve()
+    temporary = real.with_name(f".{real.name[:100]}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(real)
+    finally:
+        temporary.unlink(missing_ok=True)

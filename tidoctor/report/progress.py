@@ -16,9 +16,13 @@ _PAUSE = 0.1  # seconds between two updates
 
 
 class Progress:
-    """Callable with what is being done, bytes done and bytes in all; shown on terminals only."""
+    """Callable with what is being done, bytes done and bytes in all; shown on terminals only.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    With a `unit`, such as `checkpoints`, the numbers count that instead.
+    """
+
+    def __init__(self, *, quiet: bool = False, unit: str = "") -> None:
+        self._unit = unit
         self._stream = sys.stderr
         self._on = not quiet and self._stream is not None and self._stream.isatty()
         self._next = time.monotonic() + PATIENCE
@@ -31,7 +35,10 @@ class Progress:
             return
         self._next = now + _PAUSE
         percent = f"{min(100 * done // total, 100):3d} %  " if total > 0 else ""
-        line = f"{percent}{size(done)} of {size(total)}  {printable(what)}"
+        amount = f"{size(done)} of {size(total)}"
+        if self._unit:
+            amount = f"{done} of {total} {self._unit}"
+        line = f"{percent}{amount}  {printable(what)}"
         self._put("\r\x1b[K" + line[: max(shutil.get_terminal_size().columns - 1, 20)])
         self._shown = True
 

@@ -35,7 +35,8 @@ class FailOn(StrEnum):
 def word(diagnosis: Diagnosis) -> str:
     """`error` or `warning` after the worst finding, else `healthy`, or `unexamined`.
 
-    Notes do not make a checkpoint ill, and a diagnosis in which no rule ran says nothing.
+    Notes and what was waived do not make a checkpoint ill, and a diagnosis in which no rule ran
+    says nothing.
     """
     worst = diagnosis.worst
     if worst is not None and worst > Severity.NOTE:
@@ -45,7 +46,7 @@ def word(diagnosis: Diagnosis) -> str:
 
 def examined(diagnosis: Diagnosis) -> bool:
     """Whether any rule ran."""
-    return bool(diagnosis.ran or diagnosis.findings)
+    return bool(diagnosis.ran or diagnosis.findings or diagnosis.waived)
 
 
 def of_diagnosis(diagnosis: Diagnosis, fail_on: FailOn) -> Exit:
@@ -64,9 +65,12 @@ def of_treatment(treatment: Treatment, fail_on: FailOn = FailOn.ERROR) -> Exit:
 
 
 def _reaches(diagnosis: Diagnosis, fail_on: FailOn) -> bool:
-    if fail_on is FailOn.NEVER or diagnosis.worst is None:
-        return False
-    return diagnosis.worst >= Severity[fail_on.name]
+    return diagnosis.worst is not None and reaches(diagnosis.worst, fail_on)
+
+
+def reaches(severity: Severity, fail_on: FailOn) -> bool:
+    """Whether a finding of this severity fails."""
+    return fail_on is not FailOn.NEVER and severity >= Severity[fail_on.name]
 
 
 def of_error(error: Exception) -> Exit:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
+from tidoctor.promise import Promise
 from tidoctor.rules import (
     classes,
     config,
@@ -24,6 +26,7 @@ from tidoctor.rules import (
     layouts,
     loading,
     names,
+    promised,
     shards,
 )
 from tidoctor.rules.causes import Explained
@@ -40,7 +43,7 @@ __all__ = [
 ]  # fmt: skip
 
 # In the order of evaluation: bytes, folder, names, config, head, the rest of the tensors, data,
-# loaders.
+# loaders, promise.
 _EVALUATION = (
     *files.RULES,
     *shards.RULES,
@@ -52,6 +55,7 @@ _EVALUATION = (
     *expected.RULES,
     *data.RULES,
     *loading.RULES,
+    *promised.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 """Every rule, in the order of its code."""
@@ -104,12 +108,13 @@ def diagnose(
     deep: bool = False,
     loaders: Sequence[str] = (),
     prescribe: Prescribe | None = None,
+    promise: Promise | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
     that generates makes a bare base class answer for the class with a head. `prescribe` knows of
-    copies that they take.
+    copies that they take. `promise` is what the checkpoint has to be.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
@@ -121,6 +126,8 @@ def diagnose(
         deep=deep,
         explained=_explained,
         judged=lambda view: loading.judge(view, wishes, prescribe),
+        promised=promise,
+        kept=lambda view: loading.judge(view, _named_in(promise), None),
     )
     codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
     findings: list[Finding] = []
@@ -161,6 +168,15 @@ def wanted_class(
     if wanted is None and any(w.consumer.serves == "generation" for w in _asked(loaders)):
         return loading.headed_class(View(checkpoint))
     return wanted
+
+
+def _named_in(promise: Promise | None) -> list[Asked]:
+    """The loaders of a promise, without those that are no longer known."""
+    found: list[Asked] = []
+    for name, version, _ in promise.loaders if promise else ():
+        with suppress(Usage):
+            found += _asked([f"{name}@{version}"])
+    return found
 
 
 def _explained(view: View) -> Explained:

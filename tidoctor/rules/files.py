@@ -54,9 +54,10 @@ def not_safetensors(view: View) -> Iterator[Finding]:
     for weight, read, defects in _defects(view, _FOREIGN):
         pointer = defects[0].kind == "lfs-pointer"
         how = "fetch it with `git lfs pull`" if pointer else "download the file again"
+        wrong = "was not fetched" if pointer else "is not a safetensors file"
         yield found(
             ERROR if read else WARNING,
-            f"{printable(weight.name)} is not a safetensors file: {defects[0].text}",
+            f"{printable(weight.name)} {wrong}: {defects[0].text}",
             at=Location(weight.name),
             evidence=_evidence(weight, defects),
             cure=advice(how),

@@ -118,6 +118,7 @@ def _finding(view: View, verdict: Verdict) -> Finding:
         tensors=verdict.tensors,
         evidence=tuple(_evidence(view, verdict)),
         cure=verdict.cure,
+        about=verdict.loader,
     )
 
 

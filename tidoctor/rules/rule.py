@@ -79,11 +79,13 @@ def found(
     cure: Cure | None = None,
     caution: str = "",
     not_: str = "",
+    about: str = "",
 ) -> Finding:
     """A finding whose code and name are those of the rule that yields it."""
     return Finding(
-        "", "", severity, message, certainty, at, tensors, evidence, includes, cure, caution, not_
-    )
+        "", "", severity, message, certainty, at, tensors, evidence, includes, cure, caution, not_,
+        about,
+    )  # fmt: skip
 
 
 def safe(summary: str, *operations: Operation, command: str | None = None) -> Cure:

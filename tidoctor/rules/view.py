@@ -31,6 +31,7 @@ from tidoctor.names import (
     without_adapter,
     without_infixes,
 )
+from tidoctor.promise import Promise
 from tidoctor.rules.alternatives import Others, others
 from tidoctor.rules.causes import Account, Explained, account
 from tidoctor.rules.fitting import Fit, fit, quantised
@@ -107,7 +108,8 @@ class View:
     `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None
     leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
     `explained` tells of which tensors, by their names in the files, other rules have spoken;
-    `judged` what the loaders that were asked about make of it.
+    `judged` what the loaders that were asked about make of it. `promised` is what it has to be,
+    `kept` what the loaders of that promise make of it.
     """
 
     def __init__(
@@ -118,8 +120,12 @@ class View:
         deep: bool = False,
         explained: Callable[[View], Explained] = lambda view: Explained(),
         judged: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
+        promised: Promise | None = None,
+        kept: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
     ) -> None:
         self.checkpoint = checkpoint
+        self.promised = promised
+        self._kept = kept
         self.deep = deep
         self._explained = explained
         self._judged = judged
@@ -471,6 +477,11 @@ class View:
     def verdicts(self) -> tuple[Verdict, ...]:
         """What the loaders that were asked about make of the checkpoint, in their order."""
         return self._judged(self)
+
+    @cached_property
+    def promised_verdicts(self) -> tuple[Verdict, ...]:
+        """What the loaders of the promise make of the checkpoint."""
+        return self._kept(self)
 
     def need_fit(self) -> Fit:
         """The same; raises CannotRun where it cannot be known."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tidoctor.errors import TidoctorError
 from tidoctor.names import printable
 from tidoctor.report.style import Style
+from tidoctor.report.verdict import Exit
 
 if TYPE_CHECKING:
     from tidoctor.atlas.identity import Identity
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Text:
-    """Each method returns a whole report that ends with a line end. `between` parts two of them."""
+    """Each method returns a whole report that ends with a line end. `between` parts two of them.
+
+    `opening` and `ending` stand around all reports of one command on sources.
+    """
 
     between = "\n"
     errors_in_report = False
@@ -30,6 +34,20 @@ class Text:
     def __init__(self, style: Style, *, several: bool = False) -> None:
         self.style = style
         self.several = several
+        self._diagnosed = False
+
+    def opening(self) -> str:
+        """What comes before the first source."""
+        return ""
+
+    def ending(self, codes: Sequence[int]) -> str:
+        """What comes after the last source; `codes` are the exit codes of all of them."""
+        if len(codes) < 2 or not self._diagnosed:
+            return ""
+        kinds = (("pass", Exit.CLEAN), ("fail", Exit.FINDINGS), ("not examined", Exit.UNEXAMINED))
+        counts = [(list(codes).count(code), told) for told, code in kinds]
+        told = ", ".join(f"{n} {word}" for n, word in counts if n)
+        return f"\n{len(codes)} checkpoints: {told}.\n"
 
     def inspection(
         self,
@@ -59,6 +77,7 @@ class Text:
         """The findings, the second opinion if one was asked for, and a line that sums up."""
         from tidoctor.report.text.diagnosis import diagnosis
 
+        self._diagnosed = True
         return ended(diagnosis(checkpoint, found, self.style, opinion=opinion))
 
     def treatment(
@@ -92,7 +111,13 @@ class Text:
     def error(
         self, error: TidoctorError, source: str | None, exit_code: int, *, hint: bool = True
     ) -> str:
-        """What went wrong, on one line."""
+        """What went wrong, in the report."""
+        return self.complaint(error, source, exit_code, hint=hint)
+
+    def complaint(
+        self, error: TidoctorError, source: str | None, exit_code: int, *, hint: bool = True
+    ) -> str:
+        """What went wrong, on one line of standard error."""
         told = TidoctorError(error.where, error.what, error.hint if hint else "")
         return ended([self.style.paint("error", "error") + f": {printable(str(told))}"])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint
-from tidoctor.finding import Certainty, Cure, Diagnosis, Finding, NotRun, Severity
+from tidoctor.finding import Certainty, Cure, Diagnosis, Finding, NotRun, Severity, Waived
 from tidoctor.names import collapse, printable
 from tidoctor.report import units
 from tidoctor.report.style import Style
@@ -36,6 +36,8 @@ def diagnosis(
     lines = [subject(name or named(checkpoint), parts, style), ""]
     for one in found.findings:
         lines += [*finding(one, style), ""]
+    for known in found.waived:
+        lines += [*waived(known, style), ""]
     skipped = unable(found)
     lines += skipped + [""] * bool(skipped)
     if found.loaders:
@@ -60,13 +62,29 @@ def headline(one: Finding, style: Style) -> str:
     return f"{severity} {code}{likely}: {printable(one.message)}"
 
 
+def waived(known: Waived, style: Style) -> list[str]:
+    """A finding that was accepted, and why."""
+    one = known.finding
+    told = f"{one.severity} {one.code} {one.name}: {printable(one.message)}"
+    lines = [f"{style.paint('faint', 'waived')} {told}"]
+    return lines + facts([("because", clean([f"{known.reason} ({known.by})"]))], style)
+
+
 def summary(found: Diagnosis, style: Style) -> str:
     """`1 error. 61 rules ran, 8 not applicable, 3 need --deep.`"""
     counts = [(s, found.count(s)) for s in reversed(Severity)]
     told = [units.plural(n, str(s)) for s, n in counts if n]
+    accepted = [sum(w.finding.severity is s for w in found.waived) for s in reversed(Severity)]
+    told += [
+        f"{units.plural(n, str(s))} waived"
+        for n, s in zip(accepted, reversed(Severity), strict=True)
+        if n
+    ]
     verdict = word(found)
     if verdict == "healthy":
-        first = ", ".join([style.paint("good", "healthy") + ": no error, no warning", *told])
+        good = style.paint("good", "healthy")
+        bare = "but for what is waived" if any(accepted[:2]) else "no error, no warning"
+        first = ", ".join([f"{good}: {bare}", *told])
     elif not examined(found):
         first = style.paint("error", "not examined") + ": no rule ran"
     else:
