@@ -202,19 +202,29 @@ def inspect(
         typer.Option("--match", metavar="GLOB", help="Only tensors whose names match. Repeatable."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="One row for each tensor.")] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Read all values too: extremes, mean, deviation, zeros."),
+    ] = False,
     format: PlainFormat = None,
     output: ToFile = None,
     color: Color = When.AUTO,
     quiet: Quiet = False,
 ) -> int:
-    """List the tensors, a row for all layers alike. Reads headers only."""
+    """List the tensors, a row for all layers alike. Reads headers only, unless --deep."""
     told = _delivery(format, Plain, output, color, quiet, several=len(sources) > 1)
 
     def examine(source: str) -> Told:
+        from tidoctor.report.progress import Progress as Line
+
         checkpoint = tidoctor.open(source)
         code = Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
         like = tidoctor.identify(checkpoint, doubtful=True)
-        return told.page.inspection(checkpoint, _matcher(match), every=every, like=like), code
+        wanted = _matcher(match)
+        with Line(quiet=quiet) as line:
+            values = tidoctor.statistics(checkpoint, wanted, progress=line) if deep else None
+        page = told.page.inspection(checkpoint, wanted, every=every, like=like, values=values)
+        return page, code
 
     return told.each(sources, examine)
 
@@ -238,6 +248,14 @@ def diagnose(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all values, not headers only.")
     ] = False,
+    donor: Annotated[
+        str | None,
+        typer.Option(
+            "--donor", metavar="SOURCE",
+            help="The checkpoint that this one was made from: what it has and this one lacks is "
+            "told (X01).",
+        ),
+    ] = None,
     against_installed: Annotated[
         bool,
         typer.Option(
@@ -256,8 +274,13 @@ def diagnose(
     rules = {"select": _codes(select), "ignore": _codes(ignore), "loaders": _codes(loaders)}
 
     def examine(source: str) -> Told:
+        from tidoctor.report.progress import Progress as Line
+
         checkpoint = tidoctor.open(source)
-        found = tidoctor.diagnose(checkpoint, wanted=wanted, deep=deep, **rules)
+        with Line(quiet=quiet) as line:
+            found = tidoctor.diagnose(
+                checkpoint, wanted=wanted, deep=deep, donor=donor, progress=line, **rules
+            )
         asked = tidoctor.second_opinion(checkpoint, wanted=wanted) if against_installed else None
         return told.page.diagnosis(checkpoint, found, asked), of_diagnosis(found, fail_on)
 

@@ -20,15 +20,21 @@ from tidoctor.rules import (
     data,
     expected,
     files,
+    generations,
     head,
     layouts,
     loading,
     names,
+    origin,
+    quantisation,
     shards,
+    taskheads,
+    untrained,
 )
 from tidoctor.rules.causes import Explained
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
 from tidoctor.rules.symptoms import Symptom, meaning, symptoms
+from tidoctor.rules.values import Progress
 from tidoctor.rules.view import View
 
 if TYPE_CHECKING:
@@ -46,11 +52,16 @@ _EVALUATION = (
     *shards.RULES,
     *names.RULES,
     *layouts.RULES,
+    *quantisation.RULES,
     *config.RULES,
     *classes.RULES,
+    *generations.RULES,
     *head.RULES,
+    *taskheads.RULES,
     *expected.RULES,
     *data.RULES,
+    *untrained.RULES,
+    *origin.RULES,
     *loading.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
@@ -60,7 +71,7 @@ RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 _NAMING = frozenset({
     "C04", "C08", "H02", "H08", "H09", "H10", "H11", "N01", "N12", "N13", "N15",
 })  # fmt: skip
-_SHAPING = frozenset({"C05", "D01", "D02"})
+_SHAPING = frozenset({"C05", "D01", "D02", "H13"})
 _EXPLAINING = tuple(r for r in RULES if r.code in _NAMING | _SHAPING)
 
 _BY_KEY = {key: rule for rule in RULES for key in (rule.code, rule.name)}
@@ -104,12 +115,15 @@ def diagnose(
     deep: bool = False,
     loaders: Sequence[str] = (),
     prescribe: Prescribe | None = None,
+    progress: Progress | None = None,
+    origin: Checkpoint | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
-    that generates makes a bare base class answer for the class with a head. `prescribe` knows of
-    copies that they take.
+    that generates makes a bare base class answer for the class with a head; `prescribe` knows of
+    copies that they take. `progress` is told how far reading all values has come; `origin` is the
+    model that this one was made from.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
@@ -121,6 +135,8 @@ def diagnose(
         deep=deep,
         explained=_explained,
         judged=lambda view: loading.judge(view, wishes, prescribe),
+        progress=progress,
+        origin=origin,
     )
     codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
     findings: list[Finding] = []
