@@ -405,7 +405,7 @@ def test_the_layout_of_another_program() -> None:
     [
         ({**LLAMA, "num_hidden_layers": 10**9}, "more than"),
         ({**LLAMA, "hidden_size": "many"}, "expected a number"),
-        ({**LLAMA, "quantization_config": {"quant_method": "gptq"}}, "quantised"),
+        ({**LLAMA, "quantization_config": {"quant_method": "hqq"}}, "quantised"),
         ({**LLAMA, "auto_map": {"AutoModel": "m.py"}}, "its own code"),
         ({**LLAMA, "architectures": ["PoetForCausalLM"]}, "no class that was learned"),
     ],

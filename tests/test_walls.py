@@ -48,7 +48,8 @@ HOMES = {
 }
 # Rooms of one package whose modules do not know each other's siblings beyond these.
 RULE_HELPERS = {
-    "alternatives", "causes", "fitting", "fusions", "judging", "likeness", "rule", "tie", "view",
+    "alternatives", "causes", "fitting", "fusions", "judging", "likeness", "packing",
+    "rule", "statistics", "tie", "values", "view",
     "wording",
 }  # fmt: skip
 

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from tidoctor.promise import Promise
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule
+    from tidoctor.rules.statistics import Statistics
 
 __all__ = [
     "__version__", "diagnose", "expect", "explain", "identify", "open", "repair", "second_opinion",
-    "tie", "untie",
+    "statistics", "tie", "untie",
 ]  # fmt: skip
 
 
@@ -51,13 +52,16 @@ def diagnose(
     deep: bool = False,
     loaders: Sequence[str] = (),
     promise: str | Path | Promise | None = None,
+    donor: str | Path | Checkpoint | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `wanted` is the class, or a task such as `causal-lm`, that it must serve; `select` and `ignore`
     are codes, names or families of rules; `deep` reads all values; `loaders` are those whose
     verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`; `promise` is a file that `inspect
-    --write-promise` wrote, to which the checkpoint has to keep.
+    --write-promise` wrote, to which the checkpoint has to keep; `donor` is the model it was made
+    from, whose tensors it should have; `progress` is told how far reading all values has come.
     Raises Unreadable, or Usage for an unknown code, class or loader.
     """
     from pathlib import Path, PurePath
@@ -69,12 +73,11 @@ def diagnose(
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
     if isinstance(promise, (str, PurePath)):
         promise = load_promise(Path(promise))
-    if not loaders:
-        return rules.diagnose(
-            checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, promise=promise
-        )
-    from tidoctor.variants import prescribe
+    copies = None
+    if loaders:
+        from tidoctor.variants import prescribe
 
+        copies = prescribe
     return rules.diagnose(
         checkpoint,
         wanted=wanted,
@@ -82,9 +85,29 @@ def diagnose(
         ignore=ignore,
         deep=deep,
         loaders=loaders,
-        prescribe=prescribe,
+        prescribe=copies,
         promise=promise,
+        progress=progress,
+        origin=donor if donor is None or isinstance(donor, Checkpoint) else open(donor),
     )
+
+
+def statistics(
+    source: str | Path | Checkpoint,
+    wanted: Callable[[str], bool] = lambda name: True,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Statistics | None]:
+    """The numbers that the tensors with a wanted name hold; None for types that are not read.
+
+    Reads all of their values, in pieces; `progress` is told how far that has come. Raises
+    Unreadable.
+    """
+    from tidoctor.checkpoint import Checkpoint
+    from tidoctor.rules.statistics import statistics as read
+
+    checkpoint = source if isinstance(source, Checkpoint) else open(source)
+    return read(checkpoint, (t for n, t in checkpoint.tensors.items() if wanted(n)), progress)
 
 
 def second_opinion(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ class Checkup:
     """What is wanted of every source.
 
     `settings` bring rules, loaders and waivers, a `baseline` findings that are known; with
-    `write_baseline` it is written from what is found instead. A `promise` is what each has to be.
+    `write_baseline` it is written from what is found instead. A `promise` is what each has to be,
+    a `donor` what each was made from.
     """
 
     settings: Settings
@@ -43,14 +45,16 @@ class Checkup:
     baseline: Baseline | None = None
     write_baseline: bool = False
     promise: Promise | None = None
+    donor: str | None = None
 
-    def look(self, source: str) -> Seen:
-        """Open and diagnose one source. Raises what these raise."""
+    def look(self, source: str, progress: Progress | None = None) -> Seen:
+        """Open and diagnose one source; `progress` is told of reading. Raises what these raise."""
         asks = self.settings
         checkpoint = tidoctor.open(source)
         found = tidoctor.diagnose(
             checkpoint, wanted=self.wanted, select=asks.select, ignore=asks.ignore,
-            deep=self.deep, loaders=asks.loaders, promise=self.promise,
+            deep=self.deep, loaders=asks.loaders, promise=self.promise, donor=self.donor,
+            progress=progress,
         )  # fmt: skip
         found = self.settings.apply(found, source)
         if self.baseline and not self.write_baseline:
@@ -65,7 +69,13 @@ class Checkup:
         number = itertools.count()
         # On a terminal the reports themselves show how far it is.
         quiet = told.quiet or len(sources) < 2 or told.output.terminal
-        with Ahead(sources, self.look) as seen, Progress(quiet=quiet, unit="checkpoints") as line:
+        alone = Progress(quiet=told.quiet or len(sources) > 1)
+        look = functools.partial(self.look, progress=alone)
+        with (
+            alone,
+            Ahead(sources, look) as seen,
+            Progress(quiet=quiet, unit="checkpoints") as line,
+        ):
 
             def tell(source: str) -> Told:
                 done = next(number)

@@ -244,20 +244,30 @@ def inspect(
             help="The loaders whose verdicts are promised; without it all. With --write-promise.",
         ),
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Read all values too: extremes, mean, deviation, zeros."),
+    ] = False,
     format: PlainFormat = None,
     output: ToFile = None,
     color: Color = When.AUTO,
     quiet: Quiet = False,
 ) -> int:
-    """List the tensors, a row for all layers alike. Reads headers only."""
+    """List the tensors, a row for all layers alike. Reads headers only, unless --deep."""
     told = _delivery(format, Plain, output, color, quiet, several=len(sources) > 1)
 
     def examine(source: str) -> Told:
+        from tidoctor.report.progress import Progress as Line
+
         checkpoint = tidoctor.open(source)
         _write_promise(write_promise, sources, checkpoint, loaders)
         code = Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
         like = tidoctor.identify(checkpoint, doubtful=True)
-        return told.page.inspection(checkpoint, _matcher(match), every=every, like=like), code
+        wanted = _matcher(match)
+        with Line(quiet=quiet) as line:
+            values = tidoctor.statistics(checkpoint, wanted, progress=line) if deep else None
+        page = told.page.inspection(checkpoint, wanted, every=every, like=like, values=values)
+        return page, code
 
     return told.each(sources, examine)
 
@@ -310,6 +320,14 @@ def diagnose(
             "--promise", metavar="FILE", help="What inspect --write-promise wrote must still hold."
         ),
     ] = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(
+            "--donor", metavar="SOURCE",
+            help="The checkpoint that this one was made from: what it has and this one lacks is "
+            "told (X01).",
+        ),
+    ] = None,
     against_installed: Annotated[
         bool,
         typer.Option(
@@ -334,7 +352,9 @@ def diagnose(
     listed = many.found(sources, recursive=recursive, of_files=of_files)
     several = of_files or len(listed) > 1
     told = _delivery(format, Full, output, color, quiet, several=several, fail_on=asks.fail_on)
-    checkup = Checkup(asks, wanted, deep, against_installed, known, write_baseline, kept)
+    checkup = Checkup(
+        asks, wanted, deep, against_installed, known, write_baseline, kept, donor
+    )
     return checkup.run(told, listed)
 
 

@@ -20,12 +20,13 @@ class Options:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     loaders: tuple[str, ...] = ()
+    origin: Checkpoint | None = None  # the model that it was made from
 
     def diagnose(self, checkpoint: Checkpoint) -> Diagnosis:
         """The diagnosis with these options."""
         return rules.diagnose(
             checkpoint, wanted=self.wanted, select=self.select, ignore=self.ignore,
-            loaders=self.loaders,
+            loaders=self.loaders, origin=self.origin,
         )  # fmt: skip
 
     def apart(self, checkpoint: Checkpoint) -> Options:
@@ -60,8 +61,8 @@ def cures(before: Checkpoint, options: Options, plan: Plan, accepted: frozenset[
 
 
 def _stage(finding: Finding) -> int:
-    """Files, folder, names, config, head: later stages see what earlier ones cure."""
-    return "FSNCHDQLX".index(finding.code[0])
+    """Files, folder, names, parts of weights, config, head: later stages see earlier cures."""
+    return "FSNQCHDXL".index(finding.code[0])
 
 
 def obstacle(finding: Finding, current: Checkpoint, plan: Plan, accepted: frozenset[str]) -> str:
@@ -72,6 +73,8 @@ def obstacle(finding: Finding, current: Checkpoint, plan: Plan, accepted: frozen
         return cure.summary if cure else "no cure is known that would be safe"
     if finding.severity is Severity.NOTE and not agreed:
         return "a note; nothing has to be done"
+    if "accept" in cure.needs and not agreed:
+        return f"needs your consent: --accept {finding.code}"
     if "donor" in cure.needs:
         if not plan.donors:
             return "needs a donor: --donor MODEL"

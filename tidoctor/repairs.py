@@ -116,7 +116,8 @@ def repair(
             before.source.name, f"is one shard of {shard[2]}", "give the checkpoint's folder"
         )
     donors = {str(donor): open_at(donor)} if donor is not None else {}
-    options = Options(wanted, tuple(select), tuple(ignore), tuple(loaders))
+    origin = next(iter(donors.values()), None)
+    options = Options(wanted, tuple(select), tuple(ignore), tuple(loaders), origin)
     diagnosis = options.diagnose(before)
     accepted = rules.chosen(accept)
     plan = cures(before, options.apart(before), Plan((), donors), accepted)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tidoctor.opinion import Misfit, Opinion
     from tidoctor.repairs import Shipment, Treatment
     from tidoctor.rules import Rule, Symptom
+    from tidoctor.rules.statistics import Statistics
     from tidoctor.writer import Cost, Receipt
 
 Json = dict[str, object]
@@ -53,6 +54,7 @@ class Objects:
         *,
         every: bool,
         like: Identity | None = None,
+        values: Mapping[str, Statistics | None] | None = None,
     ) -> str:
         """`tidoctor.inspection/1`: every tensor whose name is wanted; there are no patterns."""
         from tidoctor import rules
@@ -73,7 +75,10 @@ class Objects:
         return _line("inspection", {
             "source": _source(checkpoint),
             "bytes_read": checkpoint.source.bytes_read,
-            "tensors": [_tensor(t) for t in sorted(tensors, key=lambda t: natural_key(t.name))],
+            "tensors": [
+                _tensor(t, (values or {}).get(t.name))
+                for t in sorted(tensors, key=lambda t: natural_key(t.name))
+            ],
             "shadows": [_tensor(t) for t in checkpoint.shadows],
             "absent_head": (
                 {"name": head[0], "tied_to": head[1]} if head and wanted(head[0]) else None
@@ -211,7 +216,7 @@ def _source(checkpoint: Checkpoint) -> Json:
     }
 
 
-def _tensor(tensor: Tensor) -> Json:
+def _tensor(tensor: Tensor, values: Statistics | None = None) -> Json:
     return {
         "name": tensor.name,
         "file": tensor.file,
@@ -219,6 +224,21 @@ def _tensor(tensor: Tensor) -> Json:
         "shape": tensor.shape,
         "begin": tensor.span.begin,
         "end": tensor.span.end,
+        "values": _values(values),
+    }
+
+
+def _values(held: Statistics | None) -> Json | None:
+    if held is None:
+        return None
+    return {
+        "count": held.count,
+        "not_finite": held.odd,
+        "zeros": held.zeros,
+        "min": held.least,
+        "max": held.most,
+        "mean": held.mean,
+        "deviation": held.deviation,
     }
 
 

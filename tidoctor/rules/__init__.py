@@ -22,16 +22,22 @@ from tidoctor.rules import (
     data,
     expected,
     files,
+    generations,
     head,
     layouts,
     loading,
     names,
+    origin,
     promised,
+    quantisation,
     shards,
+    taskheads,
+    untrained,
 )
 from tidoctor.rules.causes import Explained
 from tidoctor.rules.rule import CannotRun, NotApplicable, Rule
 from tidoctor.rules.symptoms import Symptom, meaning, symptoms
+from tidoctor.rules.values import Progress
 from tidoctor.rules.view import View
 
 if TYPE_CHECKING:
@@ -49,11 +55,16 @@ _EVALUATION = (
     *shards.RULES,
     *names.RULES,
     *layouts.RULES,
+    *quantisation.RULES,
     *config.RULES,
     *classes.RULES,
+    *generations.RULES,
     *head.RULES,
+    *taskheads.RULES,
     *expected.RULES,
     *data.RULES,
+    *untrained.RULES,
+    *origin.RULES,
     *loading.RULES,
     *promised.RULES,
 )
@@ -64,7 +75,7 @@ RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
 _NAMING = frozenset({
     "C04", "C08", "H02", "H08", "H09", "H10", "H11", "N01", "N12", "N13", "N15",
 })  # fmt: skip
-_SHAPING = frozenset({"C05", "D01", "D02"})
+_SHAPING = frozenset({"C05", "D01", "D02", "H13"})
 _EXPLAINING = tuple(r for r in RULES if r.code in _NAMING | _SHAPING)
 
 _BY_KEY = {key: rule for rule in RULES for key in (rule.code, rule.name)}
@@ -109,12 +120,15 @@ def diagnose(
     loaders: Sequence[str] = (),
     prescribe: Prescribe | None = None,
     promise: Promise | None = None,
+    progress: Progress | None = None,
+    origin: Checkpoint | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
-    that generates makes a bare base class answer for the class with a head. `prescribe` knows of
-    copies that they take. `promise` is what the checkpoint has to be.
+    that generates makes a bare base class answer for the class with a head; `prescribe` knows of
+    copies that they take. `promise` is what the checkpoint has to be, `origin` the model that it
+    was made from; `progress` is told how far reading all values has come.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
@@ -128,6 +142,8 @@ def diagnose(
         judged=lambda view: loading.judge(view, wishes, prescribe),
         promised=promise,
         kept=lambda view: loading.judge(view, _named_in(promise), None),
+        progress=progress,
+        origin=origin,
     )
     codes = (chosen(select) if select else frozenset(_BY_KEY)) - chosen(ignore)
     findings: list[Finding] = []

@@ -90,7 +90,7 @@ def renamings(
         # One pair is certain when nothing else has its shapes and the words are alike; several
         # agree on the words.
         alone = len(pairs) == 1
-        certain = not _is_taken(*exchange, words) and (not alone or _similar(*exchange)) and all(
+        certain = not _is_taken(*exchange, words) and (not alone or similar(*exchange)) and all(
             sum(c not in taken or c in open_ for c in fits[o]) == 1
             and sum(n in cs for p, cs in fits.items() if p not in used or p in open_) == 1
             for o, n in (pairs if alone else ())
@@ -145,7 +145,7 @@ def _is_taken(old: str, new: str, words: Collection[str]) -> bool:
     )
 
 
-def _similar(old: str, new: str) -> bool:
+def similar(old: str, new: str) -> bool:
     """Whether two exchanged words look like spellings of one: `final_norm`, `norm`."""
     if not old or not new:
         return True

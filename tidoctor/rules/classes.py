@@ -18,6 +18,7 @@ from tidoctor.rules.rule import (
     WARNING,
     CannotRun,
     NotApplicable,
+    advice,
     consent,
     found,
     rename,
@@ -47,6 +48,8 @@ def base_class_saved(view: View) -> Iterator[Finding]:
     Fine: embedding models are saved from the bare class on purpose, hence a warning, and a note
     beside the files of sentence-transformers. With `--as causal-lm` it is an error.
     GPT2LMHeadModel and T5EncoderModel end in "Model" and are whole classes.
+
+    Example: `"architectures": ["LlamaModel"]` beside `layers.0…` and no `lm_head.weight`.
 
     Cure: put the prefix back and set `architectures`; a lost head has to come from the model that
     this one was tuned from.
@@ -340,6 +343,8 @@ def names_of_another_family(view: View) -> Iterator[Finding]:
 
     Fine: llama-compatible files under `llama` on purpose; there the tensors fit.
 
+    Example: `"model_type": "llama"` over tensors with `self_attn.q_norm.weight` (Qwen3).
+
     Cure: set model_type and architectures to the family that the tensors belong to, or convert the
     names.
     """
@@ -439,6 +444,8 @@ def part_of_another_class(view: View) -> Iterator[Finding]:
     Fine: multimodal names under a multimodal class, in the spelling of any release. Single tensors
     that the class has no place for (a head of pretraining) are a note.
 
+    Example: `Gemma3ForCausalLM` over `language_model.model.…` and `vision_tower.…`.
+
     Cure: name the class that fits, or rename the tensors of the part. Parts that are gone have to
     come from the source.
     """
@@ -448,6 +455,9 @@ def part_of_another_class(view: View) -> Iterator[Finding]:
         yield from _declared_as_a_part(view)
         return
     account = view.account
+    if account.elsewhere and (whole := _of_the_model_type(view, account.elsewhere.classes)):
+        yield _class_of_a_part(view, whole)
+        return
     around = [r for r in account.renamed if r.around_text]
     if not around:
         if account.unknown or account.alien:
@@ -494,6 +504,30 @@ def _left_over(view: View, names: Sequence[str]) -> Finding:
     )
 
 
+def _of_the_model_type(view: View, classes: Sequence[tuple[str, str]]) -> str | None:
+    """Of the classes that fit, the generating one of this model type, where the declared is not."""
+    facts = view.declared
+    if facts is None or view.wanted is not None or view.model_type in facts.model_types:
+        return None
+    fitting = [n for n, model_type in classes if model_type == view.model_type]
+    known = [f for n in fitting if (f := families.class_facts(n)) and f.task in GENERATING]
+    return known[0].name if known and facts.task in GENERATING else None
+
+
+def _class_of_a_part(view: View, whole: str) -> Finding:
+    named = view.declared.name if view.declared else ""
+    return found(
+        ERROR,
+        f"architectures names {named}; config and tensors are those of {whole}",
+        at=view.at("architectures"),
+        evidence=(
+            _model_type(view),
+            Evidence("names", f"all {len(view.tensors)} tensors are those of {whole}"),
+        ),
+        cure=consent(f"set architectures to {whole}", set_key("architectures", value=[whole])),
+    )
+
+
 def _declared_as_a_part(view: View) -> Iterator[Finding]:
     """`architectures` names another kind of class than model_type, which fits exactly."""
     facts = view.declared
@@ -501,7 +535,8 @@ def _declared_as_a_part(view: View) -> Iterator[Finding]:
     if facts is None or view.model_type is None or view.wanted is not None:
         raise CannotRun(reason)
     if view.model_type in facts.model_types or not facts.model_types:
-        raise CannotRun(reason)
+        yield from _text_by_its_embedding(view, reason)
+        return
     other = families.class_for(view.model_type, "image-text-to-text") or families.class_for(
         view.model_type, "causal-lm"
     )
@@ -512,16 +547,35 @@ def _declared_as_a_part(view: View) -> Iterator[Finding]:
         raise CannotRun(fit)
     if fit.missing or fit.mismatched or fit.unexpected or fit.unclear:
         return
+    yield _class_of_a_part(view, other)
+
+
+def _text_by_its_embedding(view: View, reason: str) -> Iterator[Finding]:
+    """The text model of a class whose tensors are not known one by one, told by the embedding."""
+    facts = view.declared
+    whole = facts.embedding if facts else None
+    bare = view.embedding
+    if facts is None or not whole or not bare or not whole.endswith(f".{bare}"):
+        raise CannotRun(reason)
+    around = whole.removesuffix(f".{bare}")
+    roots = {n.partition(".")[0] for n in view.tensors}
+    text = {bare.partition(".")[0], (facts.head or "").rpartition(".weight")[0].split(".")[-1]}
+    if not AROUND_TEXT.fullmatch(around) or not roots <= text:
+        raise CannotRun(reason)
     yield found(
         ERROR,
-        f"architectures names {facts.name}; config and tensors are those of {other}",
+        f"only a text model is stored, without the `{around}` that {facts.name} puts around it; "
+        "its other parts are not there",
+        certainty=LIKELY,
         at=view.at("architectures"),
+        tensors=(whole,),
         evidence=(
-            _model_type(view),
-            Evidence("names", f"all {len(view.tensors)} tensors are those of {other}"),
+            Evidence("names", f"{printable(bare)} is stored, {facts.name} has {whole}"),
+            Evidence("names", f"nothing is stored outside {some(sorted(roots), 4)}"),
         ),
-        cure=consent(
-            f"set architectures to {other}", set_key("architectures", value=[other])
+        cure=advice(
+            f"put `{around}.` in front and take the other parts from the model it was tuned from, "
+            "or declare the class of the text model"
         ),
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from tidoctor.atlas import families
 from tidoctor.atlas.identity import HIDDEN
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location
-from tidoctor.names import brief, collapse, printable
+from tidoctor.header import DTYPES
+from tidoctor.names import brief, collapse, printable, some_patterns, template
 from tidoctor.rules.causes import sliced
 from tidoctor.rules.likeness import likeness
 from tidoctor.rules.rule import (
@@ -31,6 +33,7 @@ from tidoctor.rules.view import FLOATS, LAYER_COUNTS, MORE_ROWS, View, is_foreig
 _DRAFT_PARTS = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 _LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
+_LAYER_PATH = re.compile(r".*?layers\.\d{1,9}\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
 
 
@@ -44,6 +47,8 @@ def config_absent(view: View) -> Iterator[Finding]:
     Recognised by: the files of the folder.
 
     Fine: a single file that was given by name; an adapter (C02); a component of a pipeline.
+
+    Example: weights of a fine-tune that were uploaded without their config.
 
     Cure: take it from the model that this one was made from. The shapes tell which classes it may
     be and a part of the fields; the others are marked, and have to be known from elsewhere.
@@ -89,6 +94,8 @@ def adapter_only(view: View) -> Iterator[Finding]:
 
     Fine: an adapter beside a complete model.
 
+    Example: `adapter_config.json` and `adapter_model.safetensors`, and nothing else.
+
     Cure: load the base and put the adapter on top, or merge both.
     """
     c = view.checkpoint
@@ -125,17 +132,19 @@ def model_type(view: View) -> Iterator[Finding]:
     Why: transformers picks config and class by it and stops without it ("Should have a model_type
     key").
 
-    Recognised by: the key.
+    Recognised by: the key in config.json.
 
     Fine: a newer family is unknown here and not wrong; `auto_map` brings its own code. Configs of
     other libraries (diffusers, timm) have no model_type.
+
+    Example: `"architectures": ["LlamaForCausalLM"]` and no `model_type`.
 
     Cure: write the type of the class that `architectures` names.
     """
     settings = view.need_config()
     if view.model_type is None:
         facts = view.declared
-        types = facts.model_types if facts else ()
+        types = _own_types(facts.name, facts.model_types) if facts else ()
         cure: Cure | None = None
         if len(types) == 1:
             cure = consent(
@@ -162,6 +171,13 @@ def model_type(view: View) -> Iterator[Finding]:
         )
 
 
+def _own_types(class_name: str, types: Sequence[str]) -> Sequence[str]:
+    """Of several model types, the one that the class is named after."""
+    squeezed = class_name.lower()
+    named = [t for t in types if squeezed.startswith(t.replace("_", "").replace("-", ""))]
+    return sorted(named, key=len)[-1:] if len(types) > 1 else types
+
+
 @rule("C05", "vocab-size")
 def vocab_size(view: View) -> Iterator[Finding]:
     """`vocab_size` is not the number of rows of the embedding.
@@ -172,6 +188,8 @@ def vocab_size(view: View) -> Iterator[Finding]:
     Recognised by: the shape of the embedding, and of the head.
 
     Fine: a tokenizer smaller than the matrix is padding. Mllama has eight rows more.
+
+    Example: `"vocab_size": 128256` over an embedding of 128260 × 4096.
 
     Cure: set vocab_size to the number of rows, where both matrices agree.
     """
@@ -229,6 +247,8 @@ def mtp_layers(view: View) -> Iterator[Finding]:
 
     Fine: declared and stored; transformers reports them as unexpected.
 
+    Example: `"num_nextn_predict_layers": 1` and no tensor of `model.layers.61`.
+
     Cure: set the count to what is there, or take the layers from the source.
     """
     view.need_config()
@@ -247,12 +267,27 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     if not stored and not count:
         raise NotApplicable("there are no such layers, and none are declared")
     if stored and count:
+        shared = _shared_with_body(view, beyond)
+        said = "names", f"{some_patterns(shared)} are not stored: they are those of the model"
         yield found(
             NOTE,
             f"{len(stored)} tensors of layers that predict more tokens; transformers skips them",
             at=view.at(*path),
             tensors=tuple(view.tensors[n].name for n in stored),
-            evidence=(Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}"),),
+            evidence=(
+                Evidence(str(view.at(*path)), f"{'.'.join(path)} is {count}"),
+                *((Evidence(*said, len(shared)),) if shared else ()),
+            ),
+            includes=("H09",) if shared else (),
+            cure=consent(
+                "nothing has to be done; for a server that asks for them, store copies",
+                *(
+                    {"op": "copy", "from": view.tensors[kept].name, "to": name}
+                    for name, kept in shared.items()
+                ),
+            )
+            if shared
+            else None,
         )
     elif stored:
         shown = ", ".join(printable(p) for p, _ in collapse(stored)[:2])
@@ -275,9 +310,113 @@ def mtp_layers(view: View) -> Iterator[Finding]:
         )
 
 
+def _shared_with_body(view: View, beyond: Sequence[str]) -> dict[str, str]:
+    """Embedding and head that a drafting layer has in some releases and shares in others.
+
+    DeepSeek-V3 and GLM-4.5 store them again with the layer, GLM-4.6 does not.
+    """
+    layers = {_LAYER_PATH.match(n) for n in beyond if ".eh_proj." in n}
+    shared = {}
+    for layer in layers:
+        for tail, kept in (("embed_tokens", view.embedding), ("shared_head.head", view.head)):
+            name = f"{layer[0]}{tail}.weight" if layer else ""
+            if layer and kept and name not in view.tensors:
+                shared[name] = kept
+    return dict(sorted(shared.items()))
+
+
 def _beyond(name: str, layers: object) -> bool:
     layer = _LAYER.match(name)
     return layer is not None and type(layers) is int and int(layer[1]) >= layers
+
+
+_NAMED = {
+    "float64": "F64", "float32": "F32", "float": "F32", "float16": "F16", "half": "F16",
+    "bfloat16": "BF16",
+}  # fmt: skip
+
+
+@rule("C10", "dtype-contradicts")
+def dtype_contradicts(view: View) -> Iterator[Finding]:
+    """Most weights have another dtype than config.json declares.
+
+    Why: trainers that keep their weights in F32 save those, and the files are twice as large as
+    they were. Loaders that follow the config cast; those that follow the files need the memory.
+
+    Recognised by: the dtype of most bytes of matrices against `dtype` or `torch_dtype`.
+
+    Fine: norms, routers and states in F32 beside BF16 matrices; F32 that is declared; quantised
+    weights, whose declared dtype is that of the computation.
+
+    Example: `"torch_dtype": "bfloat16"` over F32 matrices, which take twice the space.
+
+    Cure: a copy in the declared dtype (`tidoctor repair SOURCE DEST --dtype`), or the stored dtype
+    declared. Casting to fewer bits cannot be taken back.
+    """
+    view.need_config()
+    view.need_whole()
+    key = "dtype" if view.setting("dtype")[0] is not None else "torch_dtype"
+    value, path = view.setting(key)
+    declared = _NAMED.get(value.removeprefix("torch.")) if isinstance(value, str) else None
+    if declared is None:
+        raise NotApplicable("config.json declares no float type")
+    if view.packed or "quantization_config" in view.settings:
+        raise NotApplicable("the weights are quantised")
+    sizes: dict[str, int] = {}
+    for tensor in view.tensors.values():
+        if len(tensor.shape) > 1 and tensor.dtype in FLOATS:
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.nbytes
+    total = sum(sizes.values())
+    stored = max(sizes, key=lambda d: sizes[d], default=declared)
+    yield from _odd_halves(view)
+    if stored == declared or sizes[stored] * 2 <= total:
+        return
+    wider = DTYPES[stored].bits > DTYPES[declared].bits
+    narrow = stored == "BF16" and declared == "F16"
+    yield found(
+        NOTE,
+        f"{'.'.join(path)} is {brief(value)}, but most weights are {stored}"
+        + (f": {total} bytes, and half would do" if wider and stored == "F32" else ""),
+        at=view.at(*path),
+        evidence=(
+            Evidence(str(view.at(*path)), f"{'.'.join(path)} is {brief(value)}", value),
+            Evidence("size", f"{sizes[stored]} of {total} bytes of matrices are {stored}", sizes),
+        ),
+        cure=consent(
+            f"declare {stored}, or write a copy in {declared}",
+            set_key(*path, value=next(n for n, d in _NAMED.items() if d == stored)),
+        ),
+        caution="numbers beyond 65504 become infinite in F16" if narrow else "",
+    )
+
+
+def _odd_halves(view: View) -> Iterator[Finding]:
+    """A tensor of one 16-bit float where the same tensor of the other layers has the other one."""
+    kinds: dict[object, dict[str, list[str]]] = {}
+    for name, tensor in view.tensors.items():
+        if tensor.dtype in ("F16", "BF16"):
+            of_kind = kinds.setdefault(template(name)[0], {})
+            of_kind.setdefault(tensor.dtype, []).append(name)
+    total = Counter(t.dtype for t in view.tensors.values())
+    odd = []
+    for of_kind in kinds.values():
+        if len(of_kind) == 2:
+            few, many = sorted(of_kind, key=lambda d: (len(of_kind[d]), total[d]))
+            rare = total[few] * 10 < total[many]
+            odd += of_kind[few] if rare or len(of_kind[few]) < len(of_kind[many]) else []
+    if not odd:
+        return
+    here = [view.tensors[n].name for n in odd]
+    yield found(
+        WARNING,
+        f"{some_patterns(here)}: {view.tensors[odd[0]].dtype}, where the same tensors of other "
+        "layers have the other 16-bit float",
+        certainty=LIKELY,
+        at=Location(view.tensors[odd[0]].file),
+        tensors=tuple(here),
+        evidence=(Evidence("names", some_patterns(here), len(here)),),
+        caution="if only the label is wrong, every value is another one",
+    )
 
 
 @rule("C11", "config-not-strict")
@@ -290,6 +429,8 @@ def config_not_strict(view: View) -> Iterator[Finding]:
     Recognised by: a strict parser.
 
     Fine: a repeated key is legal, though readers differ on which one counts: a warning.
+
+    Example: `"attention_dropout": 0.0,}`, or `"time_step_limit": [0.0, Infinity]`.
 
     Cure: write the same values as strict JSON. NaN and Infinity cannot be said in it: there the
     value has to be chosen by who knows the model.
@@ -333,5 +474,6 @@ RULES = (
     model_type,
     vocab_size,
     mtp_layers,
+    dtype_contradicts,
     config_not_strict,
 )

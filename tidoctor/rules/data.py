@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from tidoctor.checkpoint import Tensor, elements
 from tidoctor.finding import Evidence, Finding, Location
 from tidoctor.names import printable, some_patterns, template
-from tidoctor.rules.rule import ERROR, LIKELY, NOTE, WARNING, advice, found, rule
+from tidoctor.rules.rule import ERROR, LIKELY, NOTE, WARNING, CannotRun, advice, found, rule
+from tidoctor.rules.values import equal, suspects
 from tidoctor.rules.view import FLOATS, View
 
 _PARAMETER = re.compile(r".*(?:weight|bias|gamma|beta|_proj)")
+_WEIGHT = re.compile(r"(?:weight|_proj)$")  # packed experts have no suffix
 _MATRIX = re.compile(
     r"(?:.*\.)?(?:embed_tokens|word_embeddings|wte|lm_head|embed_out|shared"
     r"|[qkvo]_proj|qkv_proj|gate_proj|up_proj|down_proj|gate_up_proj|c_attn|c_fc)\.weight"
@@ -30,6 +32,8 @@ def empty_placeholder(view: View) -> Iterator[Finding]:
 
     Fine: buffers of custom code may be empty; only weights and biases are claimed, and not the bias
     of a layer without outputs.
+
+    Example: `model.embed_tokens.weight` of shape [0] in a file of 905 kB for 13 billion parameters.
 
     Cure: none in this file; export again with gathering, or convert the trainer's own shards.
     """
@@ -69,6 +73,9 @@ def flat_parameter(view: View) -> Iterator[Finding]:
 
     Fine: packed quantised weights keep two dimensions, or another name.
 
+    Example: `model.embed_tokens.weight` of shape [131344896], an eighth of an 8 B model's first
+    unit.
+
     Cure: none in this file; consolidate the shards of all ranks.
     """
     flat = [
@@ -95,31 +102,6 @@ def flat_parameter(view: View) -> Iterator[Finding]:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Bits:
-    """How a float type says NaN or infinity: these bits all set, read as this unsigned integer."""
-
-    unsigned: str
-    exponent: int
-
-
-# The types without infinities (F8_E4M3, its FNUZ kin, F8_E8M0) have NaN at single patterns.
-_EXPONENTS = {
-    "F64": _Bits("<u8", 0x7FF0000000000000),
-    "F32": _Bits("<u4", 0x7F800000),
-    "F16": _Bits("<u2", 0x7C00),
-    "BF16": _Bits("<u2", 0x7F80),
-    "F8_E5M2": _Bits("<u1", 0x7C),
-}
-_NAN_BYTES = {
-    "F8_E4M3": (0x7F, 0xFF),
-    "F8_E8M0": (0xFF,),
-    "F8_E4M3FNUZ": (0x80,),
-    "F8_E5M2FNUZ": (0x80,),
-}
-_PIECE = 8 << 20  # bytes read at a time; a multiple of every element's size
-
-
 @rule("D03", "not-finite", needs_deep=True)
 def not_finite(view: View) -> Iterator[Finding]:
     """A weight holds NaN or infinity.
@@ -129,15 +111,17 @@ def not_finite(view: View) -> Iterator[Finding]:
 
     Recognised by: reading all values of every float type.
 
-    Fine: masks in buffers hold minus infinity on purpose; only weights and biases are claimed. Bit
-    rot need not leave a NaN: only a digest proves that a file is intact.
+    Fine: masks in buffers hold minus infinity on purpose; an infinity is claimed in weights and
+    biases alone, NaN everywhere. Bit rot need not leave a NaN: only a digest proves that a file is
+    intact.
+
+    Example: `model.layers.3.mlp.up_proj.weight`: 17 of its values.
 
     Cure: download the file again, or export an earlier state.
     """
-    bad: dict[str, int] = {}
-    for name, tensor in view.checkpoint.tensors.items():
-        if _PARAMETER.fullmatch(name) and (count := _not_finite(view, tensor)):
-            bad[name] = count
+    bad = {
+        n: v.odd for n, v in view.values.items() if v.nan or (v.odd and _PARAMETER.fullmatch(n))
+    }
     if bad:
         first = next(iter(bad))
         yield found(
@@ -151,64 +135,139 @@ def not_finite(view: View) -> Iterator[Finding]:
             ),
             cure=advice("download the file again, or export an earlier state"),
         )
+        return
+    # A rule that ran says that all is well: what could not be looked at is said.
+    short = [n for n, v in view.values.items() if v.read < view.checkpoint.tensors[n].nbytes]
+    if short:
+        raise CannotRun(f"{some_patterns(short)} cannot be read to the end")
 
 
-def _not_finite(view: View, tensor: Tensor) -> int:
-    """How many elements are NaN or infinite; 0 for types that have neither."""
-    import numpy as np
-
-    bits, nans = _EXPONENTS.get(tensor.dtype), _NAN_BYTES.get(tensor.dtype)
-    count = 0
-    if bits:
-        view.need_bytes(tensor)
-        for piece in view.checkpoint.chunks(tensor, _PIECE):
-            values = np.frombuffer(piece, bits.unsigned)
-            count += int(np.count_nonzero((values & bits.exponent) == bits.exponent))
-    elif nans:
-        view.need_bytes(tensor)
-        for piece in view.checkpoint.chunks(tensor, _PIECE):
-            values = np.frombuffer(piece, "<u1")
-            count += sum(int(np.count_nonzero(values == nan)) for nan in nans)
-    return count
-
-
-@rule("D04", "all-zero", needs_deep=True)
+@rule("D04", "all-zero")
 def all_zero(view: View) -> Iterator[Finding]:
-    """A weight matrix holds nothing but zeros.
+    """Weights hold nothing but zeros: matrices, or all that stands at the end of a file.
 
-    Why: a download that was interrupted after its space was reserved leaves zeros behind, with a
-    sound header and the right size.
+    Why: a download or a write that was interrupted after its space was reserved leaves zeros
+    behind, with a sound header and the right size. Nothing refuses such a file.
 
-    Recognised by: reading all values of matrices; whether the same tensor of other layers is zero
-    as well tells a fault from a habit.
+    Recognised by: three pages of each file (first, middle, last); where one is empty, three pages
+    of each tensor around it. With `--deep`, all values. Whether the same tensor of other layers has
+    values tells a fault from a habit.
 
-    Fine: gates and adapters that start from zero, norms stored as an offset, biases.
+    Fine: gates and adapters that start from zero, and norms stored as an offset, when they are zero
+    in every layer. Biases are a note.
+
+    Example: every matrix from layer 20 on zero, up to the end of
+    `model-00003-of-00004.safetensors`.
 
     Cure: download the file again; if its digest equals the published one, report it there.
     """
-    zero, alive = [], set()
-    for name, tensor in view.checkpoint.tensors.items():
-        if len(tensor.shape) < 2 or not name.endswith("weight") or tensor.nbytes < 2:
+    zero, ends = _zeros(view)
+    if not zero:
+        return
+    table = view.checkpoint.tensors
+    alive = {template(n)[0] for n in table if n not in zero}
+    ends_of_model = {view.tensors[n].name for n in (view.head, view.embedding) if n}
+    weights = [n for n in table if n in zero and _WEIGHT.search(n) and table[n].nbytes > 1]
+    odd = [n for n in weights if template(n)[0] in alive or n in ends or n in ends_of_model]
+    habit = [n for n in weights if n not in odd and _is_weight(n, table[n])]
+    biases = [n for n in table if n in zero and n.endswith(".bias") and template(n)[0] in alive]
+    for names, severity in ((odd, WARNING), (habit, NOTE), (biases, NOTE)):
+        if not names:
             continue
-        view.need_bytes(tensor)
-        if any(piece.strip(b"\0") for piece in view.checkpoint.chunks(tensor, _PIECE)):
-            alive.add(template(name)[0])
-        else:
-            zero.append(name)
-    for odd in (True, False):
-        names = [n for n in zero if (template(n)[0] in alive) is odd]
-        if names:
-            yield found(
-                WARNING if odd else NOTE,
-                f"{len(names)} matrices hold only zeros"
-                + (", though other layers have values: " if odd else ": ")
-                + some_patterns(names),
-                certainty=LIKELY,
-                at=Location(view.checkpoint.tensors[names[0]].file),
-                tensors=tuple(names),
-                evidence=(Evidence("values", f"every byte of {printable(names[0])} is zero"),),
-                cure=advice("download the file again"),
+        cut = [n for n in names if n in ends and severity is WARNING]
+        how = "every byte" if view.deep else "the first, the middle and the last page"
+        kind = "biases" if names is biases else "weights"
+        yield found(
+            ERROR if cut else severity,
+            f"{len(names)} {kind} hold only zeros"
+            + (
+                f", up to the end of {printable(table[cut[0]].file)}: "
+                if cut
+                else ": "
+                if names is habit or set(names) & ends_of_model
+                else ", though other layers have values: "
             )
+            + some_patterns(names),
+            certainty=LIKELY,
+            at=Location(table[names[0]].file),
+            tensors=tuple(names),
+            evidence=(Evidence("values", f"{how} of {printable(names[0])} is zero"),),
+            cure=advice("download the file again"),
+        )
 
 
-RULES = (empty_placeholder, flat_parameter, not_finite, all_zero)
+def _is_weight(name: str, tensor: Tensor) -> bool:
+    return len(tensor.shape) > 1 and bool(_WEIGHT.search(name)) and tensor.nbytes > 1
+
+
+def _zeros(view: View) -> tuple[set[str], set[str]]:
+    """(tensors of nothing but zeros, those of them with nothing but zeros up to the file's end)."""
+    checkpoint = view.checkpoint
+    zero, ends = set(), set()
+    if view.deep:
+        zero = {n for n, v in view.values.items() if v.zero}
+    elif not checkpoint.source.kind.startswith("hub"):
+        for weight in checkpoint.weights:
+            zero |= {t.name for t in suspects(checkpoint, weight)}
+    alive = {template(n)[0] for n in checkpoint.tensors if n not in zero} if zero else set()
+    for weight in checkpoint.weights if zero else ():
+        rows = sorted(checkpoint.rows(weight), key=lambda r: -r.span.begin)
+        rows = [r for r in rows if r.nbytes and r.span.begin < weight.header.size]
+        tail = [r.name for r, _ in itertools.takewhile(lambda p: p[1], _with(rows, zero))]
+        # Gates at the end are zero in every layer; what a write left out has values in others.
+        if len(tail) > 1 and len(tail) < len(rows) and any(template(n)[0] in alive for n in tail):
+            ends |= set(tail)
+    return zero, ends
+
+
+def _with(rows: Sequence[Tensor], zero: Collection[str]) -> Iterator[tuple[Tensor, bool]]:
+    return ((row, row.name in zero) for row in rows)
+
+
+@rule("D06", "equal-layers", needs_deep=True)
+def equal_layers(view: View) -> Iterator[Finding]:
+    """The same matrix of different layers holds the same bytes.
+
+    Why: a script that stacks or repeats layers wrote one of them twice, or a write went to the
+    wrong place. Two trained layers never agree to the last bit.
+
+    Recognised by: names that differ in the number of the layer alone, equal bytes; tensors of one
+    number all over are left out.
+
+    Fine: models that repeat layers on purpose (depth up-scaling) do this with whole layers, hence
+    a note there. Head and embedding are not compared here (H04).
+
+    Example: `layers.5.mlp.up_proj.weight` and `layers.6.mlp.up_proj.weight` with the same bytes.
+
+    Cure: none; find out which of the two is the right one.
+    """
+    table = view.checkpoint.tensors
+    matrices = [
+        t for n, t in table.items()
+        if _is_weight(n, t) and template(n)[1] and not view.values[n].constant
+        and view.values[n].read == t.nbytes
+    ]  # fmt: skip
+    groups = [g for g in equal(view.checkpoint, matrices) if len({template(n)[0] for n in g}) == 1]
+    names = [n for g in groups for n in g]
+    if not groups:
+        return
+    layers = {template(n)[1][:1] for n in names}
+    alike = {template(n)[0] for n in names}
+    every = {template(t.name)[0] for t in matrices if template(t.name)[1][:1] in layers}
+    whole = alike == every
+    yield found(
+        NOTE if whole else WARNING,
+        f"{len(names)} matrices hold the same bytes as that of another layer: "
+        f"{some_patterns(names)}",
+        certainty=LIKELY,
+        at=Location(table[names[0]].file),
+        tensors=tuple(names),
+        evidence=tuple(
+            Evidence("bytes", f"{' and '.join(map(printable, g[:3]))} are equal", len(g))
+            for g in groups[:6]
+        ),
+        caution="whole layers were repeated" if whole else "",
+    )
+
+
+RULES = (empty_placeholder, flat_parameter, not_finite, all_zero, equal_layers)

@@ -14,6 +14,7 @@ from tidoctor.errors import Unreadable
 from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable, ranges, some_patterns, template
 from tidoctor.rules.alternatives import Surplus
+from tidoctor.rules.causes import similar
 from tidoctor.rules.fitting import Fit, Gap, Misfit
 from tidoctor.rules.rule import (
     ERROR,
@@ -26,6 +27,7 @@ from tidoctor.rules.rule import (
     advice,
     consent,
     found,
+    rename,
     rule,
     set_key,
 )
@@ -60,6 +62,8 @@ def dimension_contradicts(view: View) -> Iterator[Finding]:
     times head_dim need not be hidden_size.
 
     Whole layers beyond the number that the config states are told here, too.
+
+    Example: `"intermediate_size": 11008` where `mlp.up_proj.weight` has 14336 rows.
 
     Cure: set that key, where there is exactly one. Otherwise export again.
     """
@@ -146,6 +150,8 @@ def per_rank_slice(view: View) -> Iterator[Finding]:
 
     Fine: a config that declares smaller dimensions (C06).
 
+    Example: `model.norm.weight` of shape [2048] in a model of hidden size 4096.
+
     Cure: join the parts of all ranks with the tool of the trainer, or export again.
     """
     account = view.account
@@ -182,6 +188,8 @@ def layers_absent(view: View) -> Iterator[Finding]:
 
     Fine: dense first layers, layers of several kinds and layers that share tensors, as the class
     has them; a pooler that nobody uses is a note.
+
+    Example: layers 0 to 15 of 32, or `self_attn.k_proj.weight` missing in layer 7 alone.
 
     Cure: fetch the file that holds them, or export again.
     """
@@ -334,6 +342,8 @@ def biases_contradict(view: View) -> Iterator[Finding]:
     Fine: `attention_bias`, `qkv_bias` and `mlp_bias` decide in the classes that know them. Surplus
     biases that are all zero change nothing and are a note.
 
+    Example: a Qwen2 without `self_attn.q_proj.bias` in any layer.
+
     Cure: take the biases from the source, or set the class that has these tensors.
     """
     account = view.account
@@ -401,9 +411,14 @@ def component_renamed(view: View) -> Iterator[Finding]:
 
     Fine: spellings that transformers itself knows and renames while loading.
 
+    Example: `backbone.embedding.weight` for `backbone.embeddings.weight` in a Nemotron-H.
+
     Cure: rename them. Where several pairings have the right shapes, which one is meant has to be
     decided by who made the names.
     """
+    if isinstance(view.fit, str):
+        yield from _embedding_renamed(view, view.fit)
+        return
     account = view.account
     if account.unknown:
         raise CannotRun(account.unknown)
@@ -433,6 +448,45 @@ def component_renamed(view: View) -> Iterator[Finding]:
             ),
             cure=renaming_cure(view, [renaming]) if renaming.certain else None,
         )
+
+
+def _embedding_renamed(view: View, reason: str) -> Iterator[Finding]:
+    """The embedding under a similar word, in a class whose tensors are not known one by one."""
+    facts = view.generator or view.target
+    wanted = facts.embedding if facts else None
+    rows, _ = view.setting("vocab_size")
+    known = view.embedding in spellings(facts, "embedding") if view.embedding else False
+    if facts is None or wanted is None or known:
+        raise CannotRun(reason)
+    words = wanted.split(".")
+    alike = [
+        n
+        for n, t in view.tensors.items()
+        if n != view.head and len(t.shape) == 2 and t.shape[0] == rows
+        and len(odd := _odd_words(n.split("."), words)) == 1 and similar(*odd[0])
+    ]  # fmt: skip
+    if len(alike) != 1:
+        raise CannotRun(reason)
+    actual = view.tensors[alike[0]]
+    yield found(
+        ERROR,
+        f"{printable(actual.name)} has the shape and nearly the name of {wanted}, which "
+        f"{facts.name} needs",
+        certainty=LIKELY,
+        at=place(view, alike[0]),
+        tensors=(actual.name, wanted),
+        evidence=(
+            Evidence("names", f"no tensor is called {wanted}"),
+            Evidence("shapes", f"{printable(actual.name)} is {shape_text(actual.shape)}"),
+        ),
+        cure=consent(f"rename it to {wanted}", rename(actual.name, wanted)),
+    )
+
+
+def _odd_words(here: list[str], there: list[str]) -> list[tuple[str, str]]:
+    if len(here) != len(there):
+        return []
+    return [(a, b) for a, b in zip(here, there, strict=True) if a != b]
 
 
 RULES = (

@@ -49,6 +49,8 @@ def not_safetensors(view: View) -> Iterator[Finding]:
 
     Fine: a legal header above 100 MB gives the same message in loaders and is F03 here.
 
+    Example: `version https://git-lfs.github.com/spec/v1` as the first line of model.safetensors.
+
     Cure: fetch the real file. A git-lfs pointer carries the digest and size of the right one.
     """
     for weight, read, defects in _defects(view, _FOREIGN):
@@ -75,6 +77,8 @@ def wrong_length(view: View) -> Iterator[Finding]:
     repository, also the size that its listing gives.
 
     Fine: a file that is still being written ends in `.incomplete` or `.part`; those are not read.
+
+    Example: a header that ends at byte 3 670 057 680 in a file half as long.
 
     Cure: download the file again. If its digest equals the published one, the published file is
     broken and has to be exported again.
@@ -175,6 +179,8 @@ def bad_header(view: View) -> Iterator[Finding]:
     the last one; other readers differ, so it is a warning. Data that do not start at a multiple of
     8 are read by the library and copied, or refused, by some others: a note.
 
+    Example: two names on the same bytes, or `"dtype": "BF17"`.
+
     Cure: where every tensor is still known, a new header is written and each tensor keeps its
     bytes.
     """
@@ -208,6 +214,8 @@ def no_format_metadata(view: View) -> Iterator[Finding]:
     Recognised by: the header.
 
     Fine: some official repositories have none. `mlx`, `np`, `tf` and `flax` may be the truth.
+
+    Example: a header with no `__metadata__`, as in gpt-oss.
 
     Cure: write the header with `{"format": "pt"}`.
     """
@@ -244,6 +252,10 @@ def empty_file(view: View) -> Iterator[Finding]:
     index a stub called model.safetensors wins in transformers, and every weight is random.
 
     Recognised by: size and header.
+
+    Fine: an empty file of another name, which no loader looks for.
+
+    Example: a model.safetensors of 88 bytes beside the folder of a sharded optimizer.
 
     Cure: delete the stub; if it is all there is, look for the shards that the trainer wrote.
     """

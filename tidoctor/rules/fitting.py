@@ -242,6 +242,11 @@ def _model_types(settings: Mapping[str, object], at: str = "", depth: int = 4) -
     return found
 
 
+def is_unimportant(name: str) -> bool:
+    """Whether a model makes this state itself, or only training uses it."""
+    return _UNIMPORTANT.search(name) is not None
+
+
 def quantised(names: Iterable[str], dtypes: Iterable[str]) -> str | None:
     """What shows that weights are stored in a packed form; None when nothing does."""
     packed = sorted({d for d in dtypes if d.startswith(_PACKED)})

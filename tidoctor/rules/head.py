@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG, Tensor
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation, Severity
-from tidoctor.names import printable, some
+from tidoctor.names import brief, printable
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -21,14 +22,21 @@ from tidoctor.rules.rule import (
     rule,
     safe,
 )
-from tidoctor.rules.view import FLOATS, GENERATING, MORE_ROWS, View
-from tidoctor.rules.wording import gap_rows
+from tidoctor.rules.view import FLOATS, MORE_ROWS, View
 
+# Run with five releases and a probe of 23 more.
+_DROPPED_BY_4 = Evidence(
+    "transformers 4.43 to 4.57",
+    "drop the head of the file and use the embedding, and say nothing (4.40 and 4.41 the reverse)",
+)
+_SCALED_BY_4 = Evidence(
+    "transformers 4",
+    "scales the output of the decoder as well: transformers 5 wrote true whatever was there before",
+)
 _HEADED_TASKS = (
     "sequence-classification", "token-classification", "question-answering",
     "image-classification",
 )  # fmt: skip
-_FOREIGN_HEADS = ("v_head.", "score.weight", "value_head.", "reward_head.")
 
 
 def _text_generator(view: View) -> None:
@@ -73,6 +81,8 @@ def head_tied(view: View) -> Iterator[Finding]:
 
     Fine: this is the healthy state. Do not set the flag to false.
 
+    Example: Llama-3.2-1B: `"tie_word_embeddings": true` and no `lm_head.weight`.
+
     Cure: none needed. For a loader that insists, `tidoctor untie` writes a copy that stores the
     head and keeps the flag.
     """
@@ -80,17 +90,38 @@ def head_tied(view: View) -> Iterator[Finding]:
     if not view.head_is_absent or not view.embedding or view.tie.meant is not True:
         return
     embedding = view.tensors[view.embedding]
+    # Of a group of four (T5), readers that know no ties ask for each of the others.
+    ends = [end for end in _ends(view) if end not in view.tensors]
     yield found(
         NOTE,
         f"{view.head_name} is not stored: it is tied to {printable(view.embedding)}",
         at=_location(view),
-        evidence=view.tie.evidence,
+        evidence=(
+            *view.tie.evidence,
+            *((Evidence("names", f"{' and '.join(ends)} are tied to it as well"),) if ends else ()),
+            *_zeroed_bias(view),
+        ),
         cure=safe(
             f"nothing has to be done; for a loader that asks for {view.head_name}, store a copy "
             f"({embedding.nbytes} bytes more)",
             command=view.command("untie"),
         ),
         caution=_once_untied(view),
+        includes=("H09",) if ends else (),
+    )
+
+
+def _zeroed_bias(view: View) -> tuple[Evidence, ...]:
+    """The bias of a masked language model under the one name that version 4 writes."""
+    ties = view.generator.ties if view.generator else {}
+    pairs = [(a, kept) for a, kept in ties.items() if a.endswith(".bias") and kept in view.tensors]
+    return tuple(
+        Evidence(
+            "transformers 4.44 to 4.50",
+            f"leave {alias} zero: it is stored as {kept} alone, and nothing is said",
+        )
+        for alias, kept in pairs
+        if alias not in view.tensors
     )
 
 
@@ -119,6 +150,9 @@ def head_lost(view: View) -> Iterator[Finding]:
     needs one.
 
     Fine: embedding and reward models have no head by design (H03); a tied model needs none (H01).
+
+    Example: Llama-3.1-8B saved through AutoModel: `"tie_word_embeddings": false`, no
+    `lm_head.weight`.
 
     Cure: take the head from the model that this one was tuned from, if it was frozen in training.
     Otherwise only the training run still has it.
@@ -205,6 +239,11 @@ def no_head_by_design(view: View) -> Iterator[Finding]:
 
     Recognised by: the class in config.json, or the files of sentence-transformers.
 
+    Fine: this is the healthy state of such models.
+
+    Example: Qwen3-Embedding-8B, whose class is `Qwen3ForCausalLM` and beside which `1_Pooling`
+    stands.
+
     Cure: none needed.
     """
     view.need_config()
@@ -238,6 +277,8 @@ def head_redundant(view: View) -> Iterator[Finding]:
     Recognised by: comparing the bytes of both.
 
     Fine: official repositories are saved this way.
+
+    Example: Qwen1.5-0.5B stores `lm_head.weight` although it is tied.
 
     Cure: none needed; `tidoctor tie` writes a copy without it.
     """
@@ -273,11 +314,18 @@ def head_differs(view: View) -> Iterator[Finding]:
 
     Recognised by: comparing bytes, and the tie flag that is effectively true.
 
+    Fine: head and embedding that are equal (H04); a draft model with a vocabulary of its own.
+
+    Example: `lm_head.weight` trained on its own under `"tie_word_embeddings": true`.
+
     Cure: set the flag to false on every level that exists. Both tensors are kept, since either may
     be the trained one.
     """
     _both_known(view)
     tie = view.tie
+    if view.head_equals_embedding is False and _default_of_unknown_config(view):
+        yield _differs_by_default(view)
+        return
     if view.head_equals_embedding is not False or (tie.meant is False and not tie.v4):
         return
     if not tie.v4 and not tie.v5:
@@ -312,6 +360,8 @@ def head_differs(view: View) -> Iterator[Finding]:
             Evidence("bytes", "head and embedding differ")
             if same_shape
             else Evidence("shapes", f"head {_shape(head)}, embedding {_shape(embedding)}"),
+            *((_DROPPED_BY_4,) if tie.v4 else ()),
+            *((_SCALED_BY_4,) if resaved else ()),
         ),
         cure=consent(
             "set tie_word_embeddings to false, so that both are used",
@@ -321,6 +371,37 @@ def head_differs(view: View) -> Iterator[Finding]:
         if sayable
         else None,
         caution="if training updated only one of them, the other may be stale",
+        not_="dropping the head: it may be the trained one",
+    )
+
+
+def _default_of_unknown_config(view: View) -> bool:
+    """Whether a config class that is not known decides over the tie, with no word in the file.
+
+    Through all of transformers 4 the common base of config classes ties; version 5 does not.
+    """
+    known = view.model_type is None or families.known_model_type(view.model_type)
+    return not known and not view.tie.key_written and not _draft(view)
+
+
+def _differs_by_default(view: View) -> Finding:
+    head, embedding = view.tensors[view.head or ""], view.tensors[view.embedding or ""]
+    own_code = "auto_map" in view.settings
+    return found(
+        NOTE if own_code else WARNING,
+        f"{printable(head.name)} and {printable(embedding.name)} differ, and a config class that "
+        "is not known here decides whether they are tied",
+        certainty=LIKELY,
+        at=view.at("model_type"),
+        tensors=(head.name, embedding.name),
+        evidence=(
+            Evidence(str(view.at("model_type")), f"model_type is {brief(view.model_type)}"),
+            Evidence(CONFIG, "tie_word_embeddings is not written; transformers 4 ties by default"),
+            Evidence("bytes", "head and embedding differ"),
+        ),
+        cure=consent(
+            "set tie_word_embeddings to false, so that both are used", *view.flag_operations(False)
+        ),
         not_="dropping the head: it may be the trained one",
     )
 
@@ -355,6 +436,8 @@ def tie_flag_absent(view: View) -> Iterator[Finding]:
     Recognised by: no such key at the top or in text_config.
 
     Fine: transformers 4 leaves it out when it has the default of the class.
+
+    Example: a GPT-2 or Gemma config of transformers 4, in which the key never stood.
 
     Cure: write the value that the tensors imply.
     """
@@ -396,11 +479,16 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     Fine: version 5 writes some families this way itself (mistral3); as long as nobody loads the
     file with version 4, nothing happens.
 
+    Example: `"tie_word_embeddings": true` at the top, false in `text_config`.
+
     Cure: write the same value on both levels.
     """
     _text_generator(view)
     tie = view.tie
     root = view.settings.get("tie_word_embeddings")
+    if _draft(view) and root is True and _own_rows(view):
+        yield _draft_cannot_tie(view)
+        return
     nested = view.text_settings.get("tie_word_embeddings") if view.text_level else None
     unequal = root is not None and nested is not None and bool(root) != bool(nested)
     lonely = bool(
@@ -436,6 +524,28 @@ def tie_flag_disputed(view: View) -> Iterator[Finding]:
     )
 
 
+def _own_rows(view: View) -> bool:
+    """Whether head and embedding are stored with different numbers of rows."""
+    head, embedding = view.tensors.get(view.head or ""), view.tensors.get(view.embedding or "")
+    return head is not None and embedding is not None and head.shape[:1] != embedding.shape[:1]
+
+
+def _draft_cannot_tie(view: View) -> Finding:
+    return found(
+        WARNING,
+        "tie_word_embeddings is true, but this draft model has a head for a vocabulary of its own",
+        at=_location(view),
+        evidence=(
+            *view.tie.evidence,
+            Evidence(
+                str(view.at("draft_vocab_size")),
+                f"draft_vocab_size is {brief(view.settings.get('draft_vocab_size'))}",
+            ),
+        ),
+        cure=consent("set tie_word_embeddings to false", *view.flag_operations(False)),
+    )
+
+
 def _said(value: bool | None) -> str:
     return "unknown" if value is None else "tied" if value else "untied"
 
@@ -450,6 +560,10 @@ def embedding_absent(view: View) -> Iterator[Finding]:
 
     Recognised by: the names; an entry in `__metadata__` such as
     `"model.embed_tokens.weight": "lm_head.weight"` proves that the two are one.
+
+    Fine: another member of a larger tied group (`shared` of T5); an embedding that is quantised.
+
+    Example: `lm_head.weight` and no `model.embed_tokens.weight` after `save_model`.
 
     Cure: for a tied model, call it by the name of the embedding. For an untied one the embedding is
     lost.
@@ -497,6 +611,7 @@ def embedding_absent(view: View) -> Iterator[Finding]:
             tensors=(head.name, wanted),
             evidence=evidence,
             cure=safe(f"rename it to {wanted}", rename(head.name, wanted)),
+            caution="transformers 4.44 to 4.50 start both from random numbers in Whisper and BART",
         )
         return
     _no_other_name(view)
@@ -506,7 +621,10 @@ def embedding_absent(view: View) -> Iterator[Finding]:
         certainty=PROVEN if tied is False else LIKELY,
         at=Location(head.file),
         tensors=(wanted,),
-        evidence=evidence,
+        evidence=(
+            *evidence,
+            Evidence("transformers 5", "uses the head as embedding if the flag is true, silently"),
+        ),
         cure=consent(
             f"take {wanted} from the model it was tuned from",
             {"op": "graft", "tensor": wanted},
@@ -555,6 +673,8 @@ def tied_group_incomplete(view: View) -> Iterator[Finding]:
 
     Fine: untied relatives (MADLAD, UMT5) have separate matrices.
 
+    Example: `encoder.embed_tokens.weight` in a T5 that has no `shared.weight`.
+
     Cure: store it under the name that transformers keeps.
     """
     _text_generator(view)
@@ -602,95 +722,6 @@ def _ends_lost(view: View) -> Iterator[Finding]:
     )
 
 
-@rule("H10", "head-part-absent")
-def task_head_absent(view: View) -> Iterator[Finding]:
-    """The head of the class (score, classifier, a bias of the output) is not stored, or not all.
-
-    Why: transformers starts it with random numbers. Training that began from an adapter often
-    leaves the head in the adapter's `modules_to_save`.
-
-    Recognised by: the class in config.json and its tensors.
-
-    Fine: a model that is about to be trained has no task head yet.
-
-    Cure: fetch it from the adapter, take it from a model of the same task, or export again.
-    """
-    view.need_config()
-    view.need_whole()
-    facts = view.wanted or view.declared
-    if facts is None or facts.task not in (*_HEADED_TASKS, *GENERATING):
-        raise NotApplicable("the class has no head of its own")
-    if facts.task not in GENERATING and view.settings.get("id2label") == {}:
-        raise NotApplicable("there are no labels, hence no head")
-    missing = [n for n in view.missing_parts(facts) if n != facts.head]
-    # What stands behind a prefix that does not belong there is not lost (N01, N07).
-    ends = tuple(f".{name}" for name in missing)
-    missing = [n for n in missing if not any(t.endswith(f".{n}") for t in view.ending(ends))]
-    if not missing:
-        return
-    own = [n for n in facts.own if n.endswith((".weight", ".bias"))]
-    whole = len(missing) == len([n for n in own if n != facts.head and n not in facts.ties])
-    yield found(
-        ERROR,
-        f"{some(missing, 2)}, {'the head' if whole else 'a part of the head'} of {facts.name}, "
-        f"{'is' if len(missing) == 1 else 'are'} not stored",
-        certainty=PROVEN if whole else LIKELY,
-        at=view.at("architectures"),
-        tensors=tuple(missing),
-        evidence=(
-            Evidence("names", f"no tensor is called {some(missing, 2)}"),
-            *_sizes(view, missing),
-        ),
-        cure=consent(
-            f"take {some(missing, 2)} from a model of the same task",
-            *({"op": "graft", "tensor": n} for n in missing),
-            needs="donor",
-        ),
-        caution="a head that was trained is in the adapter's modules_to_save, or only in the "
-        "training run",
-    )
-
-
-def _sizes(view: View, names: list[str]) -> tuple[Evidence, ...]:
-    """What is lost, where the shapes of the class are known."""
-    if isinstance(view.fit, str):
-        return ()
-    gaps = [gap for gap in view.fit.missing if gap.name in names]
-    if len(gaps) < len(names):
-        return ()
-    total, rows = gap_rows(view, gaps)
-    return (*rows, Evidence("size", f"{total} bytes are lost", total))
-
-
-@rule("H11", "foreign-head")
-def foreign_head(view: View) -> Iterator[Finding]:
-    """A generating model carries a head of another task: `v_head`, `score`.
-
-    Why: strict loaders refuse the extra tensors, others ignore them.
-
-    Recognised by: names.
-
-    Fine: trl needs its value head for resuming.
-
-    Cure: drop it for serving.
-    """
-    view.need_config()
-    if not view.must_generate:
-        raise NotApplicable("the class does not generate")
-    extra = [t.name for n, t in view.tensors.items() if n.startswith(_FOREIGN_HEADS)]
-    if view.kin or (view.saved_as and view.saved_as.task in _HEADED_TASKS):
-        return  # the head of the class that the files were saved from
-    if extra:
-        yield found(
-            WARNING,
-            f"a head of another task is stored: {', '.join(map(printable, extra[:3]))}",
-            at=Location(view.checkpoint.tensors[extra[0]].file),
-            tensors=tuple(extra),
-            evidence=(Evidence("names", ", ".join(map(printable, extra[:4]))),),
-            cure=consent("drop it", *({"op": "drop", "tensor": n} for n in extra)),
-        )
-
-
 @rule("H12", "head-rows-differ")
 def head_rows_differ(view: View) -> Iterator[Finding]:
     """Head and embedding have different numbers of rows.
@@ -698,10 +729,12 @@ def head_rows_differ(view: View) -> Iterator[Finding]:
     Why: one of them was resized or padded alone. transformers refuses the one that does not fit
     `vocab_size`.
 
-    Recognised by: shapes.
+    Recognised by: the shapes of both.
 
     Fine: Mllama (eight more rows in the embedding), CPM-Ant, and draft models with a reduced
     vocabulary.
+
+    Example: `lm_head.weight` 32000 × 4096, `model.embed_tokens.weight` 32064 × 4096.
 
     Cure: none that is safe; find out which of the two fits the tokenizer.
     """
@@ -742,7 +775,5 @@ RULES = (
     tie_flag_disputed,
     embedding_absent,
     tied_group_incomplete,
-    task_head_absent,
-    foreign_head,
     head_rows_differ,
 )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from tidoctor.finding import Cure, Evidence, Finding, Location
-from tidoctor.names import printable, some_patterns
+from tidoctor.names import natural_key, printable, ranges, some_patterns
 from tidoctor.rules.fitting import Kind, Respelling
 from tidoctor.rules.rule import (
     ERROR,
@@ -43,6 +43,8 @@ FOREIGN: dict[str, tuple[re.Pattern[str], ...]] = {
         ),
     }.items()
 }  # fmt: skip
+_EXPERT = re.compile(r"(.*\.experts\.)(\d{1,6})(\..+)")
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _USUAL = "nothing has to be done; loading and saving with transformers writes the usual form"
 
 
@@ -88,6 +90,9 @@ def layout_generation(view: View) -> Iterator[Finding]:
     Fine: for transformers both are right. What a model is called in memory is no measure: the names
     on disk are others again.
 
+    Example: `model.language_model.layers.0…` where a fresh save has
+    `language_model.model.layers.0…`.
+
     Cure: none needed. For a reader of the other generation, rename.
     """
     rows = _respelled(view, "names")
@@ -124,11 +129,20 @@ def experts_packed(view: View) -> Iterator[Finding]:
     Why: transformers 5 reads both. Quantisers, engines and adapters often know one form only.
 
     Recognised by: tensors that the loader stacks, or takes stacked, otherwise than in a fresh save.
+    Experts of the right number with numbers of their own (from 1 on, or one left out and one too
+    many) are an error: version 5 stacks them in the order of the files, without a word, and version
+    4 starts those that it does not find from random numbers.
 
     Fine: gpt-oss and Llama 4 are published stacked.
 
+    Example: `mlp.experts.gate_up_proj` of 128 × 1536 × 2048, or `mlp.experts.1` to `128`.
+
     Cure: none needed for transformers; loading and saving with it writes the form of a fresh save.
+    Experts that count from 1 are renamed.
     """
+    if odd := _renumbered(view):
+        yield _experts_renumbered(view, *odd)
+        return
     rows = _respelled(view, "experts")
     if not rows:
         return
@@ -143,6 +157,48 @@ def experts_packed(view: View) -> Iterator[Finding]:
     )
 
 
+def _renumbered(view: View) -> tuple[dict[str, set[int]], int] | None:
+    """(place of experts -> their numbers, how many there should be) where the numbers are odd."""
+    counts = [view.setting(key)[0] for key in _EXPERT_COUNTS]
+    count = next((c for c in counts if type(c) is int and c > 1), None)
+    if count is None:
+        return None
+    numbers: dict[str, set[int]] = {}
+    for name in view.tensors:
+        if ".experts." in name and (m := _EXPERT.fullmatch(name)):
+            numbers.setdefault(m[1], set()).add(int(m[2]))
+    odd = {
+        at: ns for at, ns in numbers.items() if len(ns) == count and ns != set(range(count))
+    }
+    return (odd, count) if odd else None
+
+
+def _experts_renumbered(view: View, odd: dict[str, set[int]], count: int) -> Finding:
+    from_one = all(ns == set(range(1, count + 1)) for ns in odd.values())
+    here, steps = [], []
+    for name, tensor in sorted(view.tensors.items(), key=lambda p: natural_key(p[0])):
+        if (m := _EXPERT.fullmatch(name)) and m[1] in odd:
+            here.append(tensor.name)
+            if from_one:
+                steps.append(rename(tensor.name, f"{m[1]}{int(m[2]) - 1}{m[3]}"))
+    free = from_one and not view.wrappers and all(s["from"] in view.tensors for s in steps)
+    at, numbers = next(iter(odd.items()))
+    return found(
+        ERROR,
+        f"the {count} experts of {len(odd)} layers are numbered {ranges(numbers)}, not "
+        f"{ranges(range(count))}",
+        at=place(view, next(n for n in view.tensors if n.startswith(at))),
+        tensors=tuple(here),
+        evidence=(
+            Evidence("names", some_patterns(here), len(here)),
+            Evidence("transformers 5", "stacks experts in the order of the files"),
+            Evidence("transformers 4", "starts what it does not find from random numbers"),
+        ),
+        cure=consent(f"rename {len(steps)} tensors, counting from 0", *steps) if free else None,
+        caution="" if from_one else "the router counts experts: which is which is not known here",
+    )
+
+
 @rule("N09", "projections-fused")
 def projections_fused(view: View) -> Iterator[Finding]:
     """Projections are fused (`qkv_proj`, `gate_up_proj`) where a fresh save is split, or reverse.
@@ -154,6 +210,8 @@ def projections_fused(view: View) -> Iterator[Finding]:
     note); missing and left over projections of one module whose rows add up (an error).
 
     Fine: Phi-3 is fused, Llama is split; each is healthy in its own form.
+
+    Example: `self_attn.qkv_proj.weight` in a Llama.
 
     Cure: none needed for transformers; loading and saving with it writes the form of a fresh save.
     """
@@ -204,6 +262,8 @@ def foreign_layout(view: View) -> Iterator[Finding]:
     `layers.0.attention.wq.weight`.
 
     Fine: a vendor's file beside the shards (`consolidated.safetensors`) is a note.
+
+    Example: `tok_embeddings.weight`, `layers.0.attention.wq.weight`.
 
     Cure: convert it with the vendor's script. A rename alone is not enough: in Meta's layout the
     rows of q and k stand in another order, and some programs fuse what others keep apart.

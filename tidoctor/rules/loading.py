@@ -57,6 +57,10 @@ def loader_fails(view: View) -> Iterator[Finding]:
     Recognised by: the policy of that loader and version, which is data with its source in the code
     of the loader: `tidoctor loaders NAME`. The message is the one that its user sees.
 
+    Fine: other releases of the same loader, which the table lists.
+
+    Example: candle before 0.7.2 on a tied Llama: `cannot find tensor lm_head.weight`.
+
     Cure: the first version that takes this checkpoint; or a copy that this version takes: the head
     stored or left out, the tie flag or another key written, the prefix put on or taken off.
     `tidoctor repair --for` writes it where the other loaders asked about take it as well and no
@@ -77,6 +81,10 @@ def loader_misreads(view: View) -> Iterator[Finding]:
     Recognised by: the policy of that loader and version, as for L01, and the bytes of head and
     embedding where the answer depends on them.
 
+    Fine: a loader that computes the same from another layout.
+
+    Example: transformers 4.57 on a tied flag and a head of its own: it uses the embedding.
+
     Cure: as for L01. A lost head has to come from the model that this one was tuned from (H02).
     """
     for verdict in _of(view, Outcome.MISREADS):
@@ -91,6 +99,10 @@ def loader_unknown(view: View) -> Iterator[Finding]:
     Nothing is guessed.
 
     Recognised by: the records of the loader.
+
+    Fine: nothing is claimed; an unknown verdict is neither good nor bad.
+
+    Example: a model type of which no release of this loader is known to have heard.
 
     Cure: none; ask the loader itself.
     """

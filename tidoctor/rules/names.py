@@ -96,6 +96,8 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     Fine: `model.model.` occurs in composite classes; it is claimed only when the head, too, is one
     level deeper.
 
+    Example: `module._orig_mod.model.layers.0.mlp.up_proj.weight`.
+
     Cure: strip the prefix. Headers and index change, no tensor does.
     """
     _not_adapter(view)
@@ -148,6 +150,10 @@ def wrapper_infix(view: View) -> Iterator[Finding]:
 
     Recognised by: the component itself; only some layers may have it.
 
+    Fine: the same words elsewhere in a name (`orig_model`): whole components count.
+
+    Example: `model.layers.0._checkpoint_wrapped_module.mlp.up_proj.weight`.
+
     Cure: strip it. Headers and index change, no tensor does.
     """
     names = [n for n, bare in view.unwrapped.items() if without_infixes(bare) != bare]
@@ -176,6 +182,8 @@ def unmerged_adapter(view: View) -> Iterator[Finding]:
     Recognised by: whole components: `lora_A`, `lora_B`, `base_layer`, `modules_to_save`.
 
     Fine: `lora` inside other names (`q_a_proj` of DeepSeek, `w_lora` of RWKV) is no adapter.
+
+    Example: `…q_proj.base_layer.weight`, `…q_proj.lora_A.default.weight`.
 
     Cure: merge it with the library that trained it. Where only `base_layer` is left and no adapter
     is, a rename is enough.
@@ -221,6 +229,8 @@ def bare_layout(view: View) -> Iterator[Finding]:
     Fine: GPT-2 and BLOOM were published bare; embedding models are bare on purpose; T5 has no
     prefix.
 
+    Example: `layers.0.mlp.up_proj.weight` in a Llama, beside `embed_tokens.weight`.
+
     Cure: put the prefix in front. Headers and index change, no tensor does.
     """
     prefix, bare, prefixed = view.layout
@@ -256,6 +266,8 @@ def mixed_layout(view: View) -> Iterator[Finding]:
 
     Fine: a head at the top beside a prefixed body is the normal layout.
 
+    Example: `layers.0.…` and `model.layers.1.…` in one file.
+
     Cure: put the prefix in front of the bare ones.
     """
     prefix, bare, prefixed = view.layout
@@ -287,6 +299,8 @@ def legacy_names(view: View) -> Iterator[Finding]:
 
     Fine: `gamma` is a real name in ConvNeXt and layer-scale blocks. Weight norm has two spellings,
     `weight_g`/`weight_v` and `parametrizations.weight.original0`/`1`: each is right for its torch.
+
+    Example: `bert.embeddings.LayerNorm.gamma`.
 
     Cure: rename `gamma` to `weight` and `beta` to `bias`. For weight norm nothing has to be done.
     """
@@ -330,6 +344,8 @@ def wrapped_module(view: View) -> Iterator[Finding]:
 
     Fine: a Sequential elsewhere (`mlp.0.weight` in projectors).
 
+    Example: `lm_head.0.weight`; `model.layers.0.mlp.up_proj.weight._data`.
+
     Cure: `lm_head.0.weight` is renamed. The pieces of a tensor subclass have to be dequantised by
     the library that made them.
     """
@@ -372,7 +388,9 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
 
     Fine: packed experts, `A_log`, `D`, `dt_bias`, `sinks` and the like have no suffix.
 
-    Cure: rename.
+    Example: `lm_head` for `lm_head.weight`, `model.norm.weight.weight`.
+
+    Cure: rename it; header and index change, no tensor does.
     """
     names = view.checkpoint.tensors
     cut = [
@@ -411,6 +429,10 @@ def names_cut(view: View) -> Iterator[Finding]:
 
     Recognised by: all names start with the tail of the path that the family's embedding has, and
     the tail begins inside a component.
+
+    Fine: short names of a family of its own; every one has to be the tail of an expected name.
+
+    Example: `yers.0.mlp.up_proj.weight`: six characters of every name are gone.
 
     Cure: put the characters back.
     """

@@ -72,6 +72,8 @@ def missing_shard(view: View) -> Iterator[Finding]:
 
     Fine: nothing; but a complete set under other names only needs a new index.
 
+    Example: the index names `model-00002-of-00004.safetensors`, which is not in the folder.
+
     Cure: fetch the file; or, where all its tensors are in other files of the folder, a new index.
     """
     index = _index(view)
@@ -134,6 +136,10 @@ def no_index(view: View) -> Iterator[Finding]:
 
     Recognised by: file names such as model-00001-of-00004.safetensors.
 
+    Fine: engines that read every `*.safetensors` of the folder do not need it.
+
+    Example: `model-00001-of-00002.safetensors` and `-00002-`, no index.
+
     Cure: write the index from the headers.
     """
     c = view.checkpoint
@@ -159,6 +165,10 @@ def phantom_entry(view: View) -> Iterator[Finding]:
     random and says nothing.
 
     Recognised by: `weight_map` against the headers.
+
+    Fine: transformers 5 uses the index to choose files alone, and finds what is in another one.
+
+    Example: `"lm_head.weight": "model-00004-of-00004.safetensors"`, whose header lacks it.
 
     Cure: where another file holds it, a new index is safe. An entry for a tensor that nobody holds
     may be the only trace of a loss: removing it asks for consent.
@@ -229,6 +239,8 @@ def unlisted_tensor(view: View) -> Iterator[Finding]:
 
     Fine: a hard-linked overlay shard supersedes tensors of another shard on purpose.
 
+    Example: `lm_head.weight` in a shard, and no line for it in the index.
+
     Cure: write the index from the headers.
     """
     index = _index(view)
@@ -263,6 +275,8 @@ def unindexed_file(view: View) -> Iterator[Finding]:
     Fine: adapters, draft and vision shards, scales for the KV cache, `consolidated.*`. A note,
     unless it repeats names of the model.
 
+    Example: `projector.safetensors` beside an index that does not name it.
+
     Cure: move it away if it is not meant to be there.
     """
     for weight in view.checkpoint.extras:
@@ -293,6 +307,8 @@ def duplicate_tensor(view: View) -> Iterator[Finding]:
     Recognised by: the headers; the bytes decide how bad it is.
 
     Fine: copies that are equal, and an overlay shard that the index names and that is read last.
+
+    Example: `model.norm.weight` in shard 1 and in shard 4.
 
     Cure: equal copies: drop the one that the index does not name.
     """
@@ -348,6 +364,8 @@ def ambiguous_entry(view: View) -> Iterator[Finding]:
     Recognised by: the files of the folder.
 
     Fine: repositories that ship `consolidated.safetensors` beside shards on purpose.
+
+    Example: an old `model.safetensors` beside a complete index.
 
     Cure: leave out the file that is not meant.
     """
@@ -410,6 +428,8 @@ def shard_gap(view: View) -> Iterator[Finding]:
 
     Fine: with a complete index numbers are decoration; a gap is then a note.
 
+    Example: `model-00001-of-00003` beside `model-00002-of-00005`.
+
     Cure: fetch the missing shard; move the stale set away.
     """
     c = view.checkpoint
@@ -436,8 +456,10 @@ def shard_gap(view: View) -> Iterator[Finding]:
         else:
             continue
         first = next(n for n, s in shards if s[0] == stem)
+        named = set(c.index.weight_map.values()) if c.index else set()
+        stale = len(totals) > 1 and any(s[0] == stem and n not in named for n, s in shards)
         yield found(
-            WARNING if len(totals) > 1 and indexed else NOTE if indexed else ERROR,
+            WARNING if stale and indexed else NOTE if indexed else ERROR,
             message,
             certainty=LIKELY if indexed else PROVEN,
             at=Location(first),
@@ -455,6 +477,10 @@ def bad_index(view: View) -> Iterator[Finding]:
     and loads a tensor from somewhere else.
 
     Recognised by: a strict parser.
+
+    Fine: trailing spaces and a key that nobody knows.
+
+    Example: an index of four bytes, `Inva`, from an error page.
 
     Cure: write the index from the headers.
     """
@@ -494,6 +520,8 @@ def wrong_total_size(view: View) -> Iterator[Finding]:
 
     Fine: tied tensors that were counted twice make an honest difference.
 
+    Example: `"total_size": 0`.
+
     Cure: any repair writes the right number.
     """
     index = _index(view)
@@ -524,6 +552,8 @@ def unknown_file_name(view: View) -> Iterator[Finding]:
 
     Fine: names of other libraries (diffusers, open_clip), variants such as model.fp16.safetensors,
     adapters, and a file that was given by name.
+
+    Example: `weights.safetensors`.
 
     Cure: name it model.safetensors.
     """

@@ -31,7 +31,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
     Symptom(
         r"KeyError: ['\"]lm_head\.weight|(parameters? not in model|no module or parameter named|"
         r"can ?not map tensor)\W+.*lm_head",
-        ("H04", "H01", "H05", "H11"),
+        ("H04", "H01", "H05", "H11", "N12"),
         "drop the head only when it equals the embedding (H04); when it differs (H05), never",
     ),
     Symptom(
@@ -51,8 +51,18 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "",
     ),
     Symptom(
+        r"no module or parameter named\W+(layers|model|language_model|visual)",
+        ("N04", "N06", "N07"),
+        "the loader knows the other generation of names, or the class is that of a part",
+    ),
+    Symptom(
+        r"absmax|quant_map|\bSCB\b|can ?not map tensor",
+        ("Q04", "Q01", "N11", "N12", "N04"),
+        "converters stop at the first tensor that is none of their model's",
+    ),
+    Symptom(
         r"newly initialized|missing keys|(?-i:\bMISSING\b)",
-        ("N01", "N02", "C04", "N04", "S07", "F05"),
+        ("N01", "N02", "N07", "N10", "C04", "N04", "S07", "F05"),
         "when every layer is listed, the names as a whole do not fit: a wrapper, another layout or "
         "a stub file",
     ),
@@ -88,7 +98,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
     ),
     Symptom(
         r"size mismatch|ignore_mismatched_sizes",
-        ("C05", "H12", "D01", "D02"),
+        ("C05", "H12", "C06", "D05", "D01", "D02"),
         "ignore_mismatched_sizes=True fills the tensor with random numbers",
     ),
     Symptom(
@@ -118,8 +128,9 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "",
     ),
     Symptom(
-        r"unknown dtype|unsupported (safetensors? )?dtype|unknown variant",
-        ("F03",),
+        r"unknown dtype|unsupported (safetensors? )?dtype|unknown variant|"
+        r"KeyError:? ['\"]?(BF16|[UI]8|F8_)",
+        ("Q07", "Q01", "F03"),
         "an older release of the library may not know a dtype of a newer one",
     ),
     Symptom(
@@ -166,18 +177,23 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "",
     ),
     Symptom(
+        r"KeyError:? ['\"]?(?:model\.)?layers\.\d+",
+        ("C08", "C07"),
+        "a layer beyond the last one is one for predicting more tokens",
+    ),
+    Symptom(
         r"is on the meta device|meta tensor",
         ("H08", "S03"),
         "",
     ),
     Symptom(
         r"share memory|shared tensor",
-        ("H08", "H09", "D01"),
+        ("H08", "H09", "D01", "C07"),
         "",
     ),
     Symptom(
         r"gibberish|garbage|nonsense|repeat(s|ed|ing)? (the same )?token|random output",
-        ("H05", "H07", "H02", "S01", "S06", "N01"),
+        ("H05", "H07", "H02", "S01", "S06", "Q01", "D03", "D04", "N01"),
         "none of these raises an exception in transformers",
     ),
 )

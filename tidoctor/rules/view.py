@@ -32,11 +32,13 @@ from tidoctor.names import (
     without_infixes,
 )
 from tidoctor.promise import Promise
+from tidoctor.rules import packing
 from tidoctor.rules.alternatives import Others, others
 from tidoctor.rules.causes import Account, Explained, account
 from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
+from tidoctor.rules.values import Progress, Values, survey
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 GENERATING = (
@@ -107,6 +109,8 @@ class View:
 
     `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None
     leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
+    `origin` is the model that it was made from, where that is known.
+    `progress` is told how far the reading of all values has come.
     `explained` tells of which tensors, by their names in the files, other rules have spoken;
     `judged` what the loaders that were asked about make of it. `promised` is what it has to be,
     `kept` what the loaders of that promise make of it.
@@ -122,10 +126,14 @@ class View:
         judged: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
         promised: Promise | None = None,
         kept: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
+        progress: Progress | None = None,
+        origin: Checkpoint | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.promised = promised
         self._kept = kept
+        self.origin = origin
+        self._progress = progress
         self.deep = deep
         self._explained = explained
         self._judged = judged
@@ -380,6 +388,8 @@ class View:
         """
         if self._unfit:
             return self._unfit
+        if raw and self._declares:
+            return "a quantisation is declared, and what a loader makes of it is not known"
         tensors = self.checkpoint.tensors if raw else self.tensors
         own = self.target is not None and class_name == self.target.name
         if own and "fit" in self.__dict__ and tensors.keys() == self.tensors.keys():
@@ -460,10 +470,24 @@ class View:
         """Why the class does not tell the names and shapes of the files, "" where it does."""
         if self.settings.get("auto_map"):
             return "the model brings its own code"
-        for level in (self.settings, self.text_settings):
-            if level.get("quantization_config") or level.get("compression_config"):
-                return "the weights are quantised"
+        if self._declares and not all(map(self.plain_though_declared, self._declares)):
+            return "the weights are quantised"
         return self.packed
+
+    @cached_property
+    def _declares(self) -> list[object]:
+        """What config.json says about a quantisation, on any level."""
+        keys = ("quantization_config", "compression_config")
+        levels = (self.settings, self.text_settings)
+        return [stated for level in levels for key in keys if (stated := level.get(key))]
+
+    def plain_though_declared(self, stated: object) -> bool:
+        """Whether a scheme that always packs weights is declared, and every tensor is plain."""
+        method = stated.get("quant_method") if isinstance(stated, dict) else None
+        if not isinstance(method, str) or method.lower() not in packing.STORED_PACKED:
+            return False
+        plain = all(t.dtype in FLOATS for t in self.tensors.values())
+        return plain and not packing.modules(self.tensors)
 
     @cached_property
     def packed(self) -> str:
@@ -472,6 +496,11 @@ class View:
             return "an adapter is not merged"
         matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}
         return quantised(self.tensors, matrices) or ""
+
+    @cached_property
+    def values(self) -> Mapping[str, Values]:
+        """What every tensor holds, by its name in the files; reads all of them, once."""
+        return survey(self.checkpoint, self._progress)
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidoctor.errors import TidoctorError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
+    from tidoctor.rules.statistics import Statistics
     from tidoctor.writer import Cost
 
 
@@ -56,14 +57,18 @@ class Text:
         *,
         every: bool,
         like: Identity | None = None,
+        values: Mapping[str, Statistics | None] | None = None,
     ) -> str:
         """The tensors whose names are wanted, one row for each with `every`.
 
-        `like` is what they look like, where config.json does not tell.
+        `like` is what they look like, where config.json does not tell; `values` are the numbers
+        they hold, where those were read.
         """
         from tidoctor.report.text.inspection import inspection
 
-        return ended(inspection(checkpoint, wanted, self.style, every=every, like=like))
+        return ended(
+            inspection(checkpoint, wanted, self.style, every=every, like=like, values=values)
+        )
 
     def expectation(self, answer: Answer, *, every: bool) -> str:
         """The tensors that are expected, one row for each with `every`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tidoctor import rules
 from tidoctor.atlas.identity import Identity
@@ -12,6 +12,7 @@ from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import table
 from tidoctor.report.text.subject import classes, extent, named, subject
+from tidoctor.rules.statistics import NOTHING, Statistics
 
 Row = tuple[str, list[Tensor]]
 """A name or pattern and the tensors it stands for."""
@@ -24,10 +25,11 @@ def inspection(
     *,
     every: bool,
     like: Identity | None = None,
+    values: Mapping[str, Statistics | None] | None = None,
 ) -> list[str]:
     """The tensors of a checkpoint whose names are wanted; one row for each with `every`.
 
-    `like` is what they look like, where config.json does not tell.
+    `like` is what they look like, where config.json does not tell; `values` the numbers they hold.
     """
     tensors = [t for t in checkpoint.tensors.values() if wanted(t.name)]
     shown = [(t.name, [t]) for t in _ordered(tensors)] if every else rows(tensors)
@@ -38,11 +40,15 @@ def inspection(
     ]
     lines = [subject(named(checkpoint), [p for p in parts if p], style), ""]
     body = [*_body(shown, several=len(dtypes) > 1), *_absent_head(checkpoint, wanted)]
+    numbers = _numbers(shown, values) if values is not None else []
     if body:
         head = ("tensor", "count", "dtype", "shape", "size")
         titles = head if len(dtypes) > 1 else tuple(h for h in head if h != "dtype")
         right = frozenset(i for i, title in enumerate(titles) if title not in ("tensor", "dtype"))
         lines += [*table([titles, *body], right, style), ""]
+    if numbers:
+        titles = ("values", "min", "max", "mean", "deviation", "zero", "not finite")
+        lines += [*table([titles, *numbers], frozenset(range(1, len(titles))), style), ""]
     lines += [*_likeness(like), *_defects(checkpoint, style)]
     return [*lines, _summary(checkpoint, tensors, shown, every)]
 
@@ -91,6 +97,24 @@ def _body(shown: Iterable[Row], *, several: bool) -> list[tuple[str, ...]]:
         body.append((
             printable(pattern), str(len(members)), *([printable(first.dtype)] if several else []),
             units.shape(first.shape), units.size(sum(t.nbytes for t in members)),
+        ))  # fmt: skip
+    return body
+
+
+def _numbers(
+    shown: Iterable[Row], values: Mapping[str, Statistics | None]
+) -> list[tuple[str, ...]]:
+    """The numbers of each row, all its tensors taken together."""
+    body: list[tuple[str, ...]] = []
+    for pattern, members in shown:
+        known = [held for t in members if (held := values.get(t.name)) is not None]
+        if len(known) < len(members):
+            body.append((printable(pattern), "not read"))
+            continue
+        whole = sum(known, NOTHING)
+        figures = (whole.least, whole.most, whole.mean, whole.deviation)
+        body.append((
+            printable(pattern), *(f"{n:.4g}" for n in figures), str(whole.zeros), str(whole.odd),
         ))  # fmt: skip
     return body
 

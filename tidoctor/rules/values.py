@@ -1,0 +1,230 @@
+"""What the bytes of tensors hold: one pass over all values, and three pages of a file.
+
+numpy has no type for bfloat16 or the 8-bit floats, and needs none: whether a number is finite, zero
+or equal to others shows in its bits. Two maxima tell all of a piece, of its bits as signed and as
+unsigned integers: a pattern with an exponent of ones is NaN or infinite, with the sign or without,
+and where the largest is zero, all are. A piece fits the cache of the processor, so that the pass
+goes nearly as fast as the file is read.
+
+Formats: IEEE 754 for F64, F32 and F16; bfloat16; OCP 8-bit (E4M3, E5M2) and microscaling formats
+(E8M0; E2M1 and E3M2 have neither NaN nor infinity); the FNUZ forms of AMD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tidoctor.checkpoint import Checkpoint, Tensor, WeightFile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, bytes done and bytes in all."""
+
+_PIECE = 1 << 18  # bytes looked at in one go: fits the second cache; a multiple of every size
+_READ = 1 << 21  # bytes read at a time; the allocator keeps so many for the next piece
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Bits:
+    """How a float type says NaN or infinity.
+
+    Of `size` bytes, apart from the sign, every pattern from `limit` on is NaN or infinite.
+    """
+
+    size: int
+    limit: int
+    signed: bool = True
+    infinite: bool = True  # whether the pattern `limit` is infinity, and not NaN
+
+    @property
+    def sign(self) -> int:
+        """The bit of the sign."""
+        return 1 << (8 * self.size - 1) if self.signed else 0
+
+
+_FLOATS: Mapping[str, _Bits] = {
+    "F64": _Bits(8, 0x7FF0000000000000),
+    "F32": _Bits(4, 0x7F800000),
+    "F16": _Bits(2, 0x7C00),
+    "BF16": _Bits(2, 0x7F80),
+    "F8_E5M2": _Bits(1, 0x7C),
+    "F8_E4M3": _Bits(1, 0x7F, infinite=False),
+    "F8_E8M0": _Bits(1, 0xFF, signed=False, infinite=False),
+    "C64": _Bits(4, 0x7F800000),
+}
+_FNUZ = frozenset({"F8_E4M3FNUZ", "F8_E5M2FNUZ"})  # the only NaN is the pattern of minus zero
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a tensor holds.
+
+    Attributes:
+        odd: how many values are NaN or infinite; 0 for types that have neither.
+        nan: how many of those are NaN.
+        zero: whether there are values and all of them are zero.
+        constant: whether there are several values and all are the same number.
+        read: how many of its bytes are there.
+    """
+
+    odd: int
+    nan: int
+    zero: bool
+    constant: bool
+    read: int
+
+
+def survey(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str, Values]:
+    """What every tensor that counts holds, in one pass over the files, each from its start on."""
+    tensors = sorted(checkpoint.tensors.values(), key=lambda t: (t.span.file, t.span.begin))
+    total = sum(t.nbytes for t in tensors)
+    done = 0
+    found = {}
+    for tensor in tensors:
+        looking = _Looking(tensor.dtype)
+        for piece in checkpoint.chunks(tensor, _READ):
+            looking.at(piece)
+            done += len(piece)
+            if progress:
+                progress("reading values", done, total)
+        found[tensor.name] = looking.told()
+    return found
+
+
+class _Looking:
+    """The state of looking at one tensor, piece by piece."""
+
+    def __init__(self, dtype: str) -> None:
+        import numpy as np
+
+        self._np = np
+        self._fnuz = dtype in _FNUZ
+        self._bits = _FLOATS.get(dtype)
+        size = self._bits.size if self._bits else 1
+        self._unsigned = np.dtype(f"<u{size}")
+        self._signed = np.dtype(f"<i{size}")
+        self._nan = 0
+        self._infinite = 0
+        self._read = 0
+        self._zero = True
+        self._constant = True
+        self._first: object = None
+
+    def at(self, piece: bytes) -> None:
+        """Look at the next bytes of the tensor."""
+        count = len(piece) // self._unsigned.itemsize
+        values = self._np.frombuffer(piece, self._unsigned, count)
+        step = _PIECE // self._unsigned.itemsize
+        for begin in range(0, count, step):
+            self._part(values[begin : begin + step])
+        self._read += len(piece)
+
+    def _part(self, part: np.ndarray[Any, Any]) -> None:
+        if self._first is None:
+            self._first = part[0]
+        if self._constant and (part[-1] != self._first or (part != self._first).any()):
+            self._constant = False
+        bits = self._bits
+        if bits is None:
+            self._zero = self._zero and not part.any()
+            if self._fnuz:
+                self._nan += int(self._np.count_nonzero(part == 0x80))
+            return
+        largest = int(part.max())
+        most = int(part.view(self._signed).max()) if bits.signed else largest
+        self._zero = self._zero and most <= 0 and largest in (0, bits.sign)
+        if most >= bits.limit or (bits.signed and largest >= bits.sign | bits.limit):
+            bare = part & self._unsigned.type(~bits.sign & (1 << 8 * bits.size) - 1)
+            infinite = int(self._np.count_nonzero(bare == self._unsigned.type(bits.limit)))
+            beyond = int(self._np.count_nonzero(bare > self._unsigned.type(bits.limit)))
+            self._nan += beyond if bits.infinite else infinite + beyond
+            self._infinite += infinite if bits.infinite else 0
+
+    def told(self) -> Values:
+        """What was seen."""
+        many = self._read > self._unsigned.itemsize
+        return Values(
+            odd=self._nan + self._infinite,
+            nan=self._nan,
+            zero=self._zero and self._read > 0,
+            constant=self._constant and many,
+            read=self._read,
+        )
+
+
+# --- zeros without reading everything ------------------------------------------------------------
+
+
+def pages(size: int) -> Iterator[tuple[int, int]]:
+    """The first, the middle and the last page of so many bytes, the last first."""
+    middle = size // 2
+    for begin in dict.fromkeys((max(size - PAGE, 0), max(middle - PAGE // 2, 0), 0)):
+        yield begin, min(begin + PAGE, size)
+
+
+def looks_zero(checkpoint: Checkpoint, tensor: Tensor) -> bool:
+    """Whether its first, middle and last page hold nothing but zeros, as far as they are there."""
+    seen = False
+    for begin, end in pages(tensor.nbytes):
+        page = checkpoint.read(tensor, begin, end)
+        if page.strip(b"\0"):
+            return False
+        seen = seen or bool(page)
+    return seen
+
+
+def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
+    """The tensors of a file that look zero, looked for only where three pages of the file are.
+
+    From a page of zeros on, the neighbours on both sides are looked at until one has values.
+    """
+    rows = [r for r in sorted(checkpoint.rows(weight), key=lambda r: r.span.begin) if r.nbytes]
+    if not rows:
+        return []
+    first, last = rows[0].span.begin, min(rows[-1].span.end, weight.header.size)
+    found: dict[int, Tensor] = {}
+    for begin, end in pages(max(last - first, 0)):
+        source = rows[0].span.source
+        if source.read(rows[0].span.file, first + begin, first + end).strip(b"\0"):
+            continue
+        here = next((i for i, r in enumerate(rows) if r.span.end > first + begin), len(rows) - 1)
+        for side in (range(here, -1, -1), range(here + 1, len(rows))):
+            for i in side:
+                if i in found:
+                    continue
+                if not looks_zero(checkpoint, rows[i]):
+                    break
+                found[i] = rows[i]
+    return [found[i] for i in sorted(found)]
+
+
+# --- equal tensors -------------------------------------------------------------------------------
+
+
+def equal(checkpoint: Checkpoint, tensors: Iterable[Tensor]) -> list[list[str]]:
+    """Groups of tensors with equal dtype, shape and bytes.
+
+    Only those that agree in three pages are read to the end, and then compared byte for byte.
+    """
+    alike: dict[tuple[object, ...], list[Tensor]] = {}
+    by_shape: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}
+    for tensor in tensors:
+        by_shape.setdefault((tensor.dtype, tensor.shape), []).append(tensor)
+    for shape, members in by_shape.items():
+        for tensor in members if len(members) > 1 else ():
+            seen = tuple(checkpoint.read(tensor, b, e) for b, e in pages(tensor.nbytes))
+            alike.setdefault((shape, hash(seen)), []).append(tensor)
+    groups = []
+    for members in alike.values():
+        while len(members) > 1:
+            first, rest = members[0], members[1:]
+            same = [t for t in rest if checkpoint.same_bytes(first, t)]
+            if same:
+                groups.append([first.name, *(t.name for t in same)])
+            members = [t for t in rest if t not in same]
+    return groups
