@@ -12,14 +12,17 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 
 # A module imports only from its own rank and from ranks before it.
 RANKS = (
-    ("errors", "names", "finding"),
+    ("errors", "names", "finding", "form"),
     ("document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
     ("checkpoint",),
     ("atlas", "loaders"),
     ("rules",),
     ("expecting", "opinion"),
     ("plan",),
-    ("copying", "staging", "carrying", "writer", "comparison"),
+    ("copying", "staging"),
+    ("ground", "carrying"),
+    ("assembly",),
+    ("destination", "verification", "writer", "comparison"),
     ("donors",),
     ("repairs",),
     ("retie",),
@@ -36,8 +39,8 @@ HOMES = {
     "rich": ("report",),
     "huggingface_hub": ("source",),
     "fsspec": ("source",),
-    "safetensors": ("copying", "writer"),
-    "numpy": ("rules", "copying", "writer", "atlas.learn"),
+    "safetensors": ("verification",),
+    "numpy": ("rules", "atlas.learn"),
     # `atlas.installed` is a program that only ever runs in a process of its own: `opinion` starts
     # it by its file name when a user asks for the library that is there.
     "torch": ("atlas.learner", "atlas.learn", "atlas.installed"),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import stat
@@ -109,7 +110,7 @@ def test_rename_of_all_keeps_every_byte(source: Path, tmp_path: Path) -> None:
     assert tensors(tmp_path / "out") == {f"language_{n}": row for n, row in before.items()}
     assert receipt.files[0] == "model.safetensors"
     assert receipt.verified == len(before)
-    assert receipt.written > 0
+    assert receipt.cost.written > 0
 
 
 def test_untie_in_one_file(source: Path, tmp_path: Path) -> None:
@@ -172,16 +173,16 @@ def test_a_key_of_the_config(source: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
         source / "model.safetensors"
     ).read_bytes()
-    assert receipt.written == len(after)
+    assert receipt.cost.written == len(after)
 
 
 def test_cost_is_what_the_receipt_says(sharded: Path, tmp_path: Path) -> None:
     result = planned(sharded, UNTIE, {"op": "drop", "tensor": "model.norm.weight"})
-    cost = writer.cost(result)
+    cost = writer.cost(result, tmp_path / "out")
     receipt = writer.write(result, tmp_path / "out")
-    assert (cost.copied, cost.written) == (receipt.copied, receipt.written)
+    assert cost == receipt.cost
     on_disk = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert cost.total == cost.copied + cost.written == on_disk
+    assert cost.total == on_disk
 
 
 def test_result_can_be_repaired_again(sharded: Path, tmp_path: Path) -> None:
@@ -586,10 +587,11 @@ def test_a_full_disk_leaves_nothing(
     before = state(tmp_path)
     with (
         failing(call, nth, errno.ENOSPC) as calls,
-        pytest.raises(Unwritable, match=r"no space left on .*needed, .*free") as caught,
+        pytest.raises(Unwritable, match=r"no space left on ") as caught,
     ):
         writer.write(result, out, force=force)
     assert calls[0] >= nth
+    assert call == "mkdir" or re.search(r"needed, .* free", caught.value.what)
     assert caught.value.where == str(out)
     assert state(tmp_path) == before
 
@@ -668,25 +670,6 @@ def test_too_little_room_is_told_before_copying(
         writer.write(planned(source, UNTIE), tmp_path / "out", progress=lambda *a: told.append(a))
     assert told == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
-
-
-def test_clones_need_no_room(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def clone(origin: int, target: int) -> bool:
-        os.sendfile(target, origin, 0, os.fstat(origin).st_size)
-        return True
-
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    monkeypatch.setattr(copying, "clone", clone)
-    monkeypatch.setattr(writer, "clone", clone)
-    change = {"op": "set", "path": ["tie_word_embeddings"], "value": False}
-    receipt = writer.write(planned(source, change), tmp_path / "out")
-    assert receipt.shared == receipt.copied > 1000
-    assert tensors(tmp_path / "out") == tensors(source)
-    with pytest.raises(Unwritable, match="no space"):  # a new file with a header is no clone
-        writer.write(planned(source, UNTIE), tmp_path / "b")
 
 
 @pytest.mark.parametrize("code", sorted(copying.UNSUPPORTED))
@@ -1023,7 +1006,7 @@ def test_progress_is_monotonous_and_rare(source: Path, tmp_path: Path) -> None:
     receipt = writer.write(
         planned(source, UNTIE), tmp_path / "out", progress=lambda *row: told.append(row)
     )
-    assert told == [(what, receipt.copied, receipt.copied) for what in ("copy", "verify")]
+    assert told == [(what, receipt.cost.copied, receipt.cost.copied) for what in ("copy", "verify")]
 
 
 def test_neighbours_are_joined(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
+    from tidoctor.form import Form
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule
@@ -93,6 +94,7 @@ def repair(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     partial: bool = False,
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -100,10 +102,12 @@ def repair(
     """Write a repaired copy of a checkpoint, after the planned result was diagnosed.
 
     Safe cures are applied; `accept` lists the codes of others that may be, and a `donor` is the
-    consent to take lost tensors from it. Nothing is written when an error would remain, unless
-    `partial`, nor when there is nothing to do. Raises Unreadable, Unwritable, Refused or Usage.
+    consent to take lost tensors from it. `form` (of `tidoctor.form`) says how the files of the
+    result come about. Nothing is written when an error would remain, unless `partial`, nor when
+    there is nothing to do. Raises Unreadable, Unwritable, Refused or Usage.
     """
     from tidoctor import repairs
+    from tidoctor.form import PLAIN
 
     return repairs.repair(
         source,
@@ -114,6 +118,7 @@ def repair(
         select=select,
         ignore=ignore,
         partial=partial,
+        form=form or PLAIN,
         force=force,
         dry_run=dry_run,
         progress=progress,
@@ -124,6 +129,7 @@ def untie(
     source: str | Path,
     dest: str | Path,
     *,
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -133,14 +139,18 @@ def untie(
     Raises Refused where the head is not tied but lost, and what `repair` raises.
     """
     from tidoctor import retie
+    from tidoctor.form import PLAIN
 
-    return retie.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
+    return retie.untie(
+        source, dest, form=form or PLAIN, force=force, dry_run=dry_run, progress=progress
+    )
 
 
 def tie(
     source: str | Path,
     dest: str | Path,
     *,
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -150,8 +160,11 @@ def tie(
     Raises Refused where they differ, and what `repair` raises.
     """
     from tidoctor import retie
+    from tidoctor.form import PLAIN
 
-    return retie.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+    return retie.tie(
+        source, dest, form=form or PLAIN, force=force, dry_run=dry_run, progress=progress
+    )
 
 
 def expect(source: str | Path, *, as_: str | None = None) -> Expectation:

@@ -14,6 +14,7 @@ import typer
 
 import tidoctor
 from tidoctor.errors import Usage
+from tidoctor.form import Form
 from tidoctor.report import Format
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit, FailOn, of_diagnosis, of_treatment
@@ -78,6 +79,14 @@ class Full(StrEnum):
     JSON = "json"
 
 
+class LinkMode(StrEnum):
+    """How files that do not change get to the result."""
+
+    AUTO = "auto"
+    HARD = "hard"
+    NEVER = "never"
+
+
 _SOURCE = "A checkpoint: its folder, a .safetensors file or a .safetensors.index.json."
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help=_SOURCE)]
@@ -130,6 +139,14 @@ DryRun = Annotated[
     typer.Option("--dry-run", "-n", help="Show plan, cost and predicted diagnosis; write nothing."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace DEST if it exists, atomically.")]
+Link = Annotated[
+    LinkMode,
+    typer.Option(
+        "--link",
+        help="Files that do not change: auto shares their extents where the file system can, else "
+        "copies; hard makes hard links, so that both folders share their bytes; never copies.",
+    ),
+]
 Color = Annotated[When, typer.Option("--color", help="Whether to colour text.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="The report only: no progress, no hints.")
@@ -263,6 +280,7 @@ def repair(
     partial: Annotated[
         bool, typer.Option("--partial", help="Write although an error would remain.")
     ] = False,
+    link: Link = LinkMode.AUTO,
     force: Force = False,
     dry_run: DryRun = False,
     fail_on: Fail = FailOn.ERROR,
@@ -277,12 +295,13 @@ def repair(
     is nothing to do, or when an error would remain.
     """
     told = _delivery(format, Full, output, color, quiet)
+    form = Form(link.value)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.repair(
             source, dest, wanted=wanted, donor=donor, accept=_codes(accept),
-            select=_codes(select), ignore=_codes(ignore), partial=partial, force=force,
-            dry_run=dry_run, progress=progress,
+            select=_codes(select), ignore=_codes(ignore), partial=partial, form=form,
+            force=force, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     return _treat(told, source, operate, dry_run=dry_run, fail_on=fail_on)
@@ -292,6 +311,7 @@ def repair(
 def untie(
     source: Source,
     dest: Dest,
+    link: Link = LinkMode.AUTO,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -304,9 +324,12 @@ def untie(
     For loaders that ask for lm_head.weight although the embedding serves as head.
     """
     told = _delivery(format, Plain, output, color, quiet)
+    form = Form(link.value)
 
     def operate(progress: Progress) -> Treatment:
-        return tidoctor.untie(source, dest, force=force, dry_run=dry_run, progress=progress)
+        return tidoctor.untie(
+            source, dest, form=form, force=force, dry_run=dry_run, progress=progress
+        )
 
     return _treat(told, source, operate, dry_run=dry_run)
 
@@ -315,6 +338,7 @@ def untie(
 def tie(
     source: Source,
     dest: Dest,
+    link: Link = LinkMode.AUTO,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -327,9 +351,12 @@ def tie(
     Refused unless they are equal byte for byte.
     """
     told = _delivery(format, Plain, output, color, quiet)
+    form = Form(link.value)
 
     def operate(progress: Progress) -> Treatment:
-        return tidoctor.tie(source, dest, force=force, dry_run=dry_run, progress=progress)
+        return tidoctor.tie(
+            source, dest, form=form, force=force, dry_run=dry_run, progress=progress
+        )
 
     return _treat(told, source, operate, dry_run=dry_run)
 
@@ -490,15 +517,13 @@ def _treat(
     dry_run: bool,
     fail_on: FailOn = FailOn.ERROR,
 ) -> int:
-    from tidoctor import writer
     from tidoctor.report.progress import Progress as Line
 
     def examine(_: str) -> Told:
         with Line(quiet=told.quiet) as line:
             done = operate(line)
-        cost = writer.cost(done.planned) if done.plan else None
         code = of_treatment(done, fail_on)
-        return told.page.treatment(done, cost, dry_run=dry_run, exit_code=code), code
+        return told.page.treatment(done, done.cost, dry_run=dry_run, exit_code=code), code
 
     return told.each([source], examine)
 

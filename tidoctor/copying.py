@@ -1,8 +1,8 @@
 """Bytes from file to file without holding them, and proof that they arrived.
 
-A whole file is cloned where the file system shares extents; else ranges move inside the kernel, and
-only where it cannot do that through one reused buffer. What arrived is compared byte for byte, so
-nothing here has to be trusted, neither copy offload nor the map of a sparse file's holes.
+Files and ranges are cloned where the file system shares extents; else they move inside the kernel,
+and only where it cannot do that through one reused buffer. What was copied is compared byte for
+byte, so neither copy offload nor the map of a sparse file's holes has to be trusted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
@@ -33,10 +34,13 @@ UNSUPPORTED = frozenset(
 )  # fmt: skip
 """How systems and file systems say that they lack an operation: another way is tried then."""
 
-_FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int); Python knows the name from 3.12 on
+# linux/fs.h; Python knows these names from 3.12 on
+_FICLONE = 0x40049409  # _IOW(0x94, 9, int)
+_FICLONERANGE = 0x4020940D  # _IOW(0x94, 13, struct file_clone_range)
+_CLONE_STEP = 1 << 30  # bytes per call, a multiple of every block size
 
 
-class _Identity(NamedTuple):
+class Identity(NamedTuple):
     """What changes when a file is replaced or written to."""
 
     device: int
@@ -45,7 +49,8 @@ class _Identity(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> _Identity:
+    def of(cls, status: os.stat_result) -> Identity:
+        """That of a file with this status."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -65,7 +70,7 @@ class Origin:
         elif (size := source.size(file)) is None:
             raise Unreadable(self.where, "is no longer there")
         else:
-            self.identity = _Identity(0, 0, size, 0)
+            self.identity = Identity(0, 0, size, 0)
 
     def _open(self, path: Path) -> None:
         # O_NONBLOCK: opening a named pipe must not wait for a writer.
@@ -79,7 +84,7 @@ class Origin:
             self.close()
             raise Unreadable(self.where, "is not a regular file")
         self.path = path
-        self.identity = _Identity.of(status)
+        self.identity = Identity.of(status)
         self.sparse = getattr(status, "st_blocks", status.st_size) * 512 < status.st_size
 
     def close(self) -> None:
@@ -150,7 +155,7 @@ class Origins:
     """The files that bytes come from, opened one at a time, and proof that they stayed the same."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[Source, str], tuple[Path | None, _Identity]] = {}
+        self._seen: dict[tuple[Source, str], tuple[Path | None, Identity]] = {}
         self._current: Origin | None = None
 
     def __enter__(self) -> Origins:
@@ -172,15 +177,20 @@ class Origins:
 
         Raises Unreadable when it cannot be opened, has changed, or ends before the span does.
         """
-        now = self._current
-        if now is None or now.source is not span.source or now.file != span.file:
-            self._close()
-            now = self._current = Origin(span.source, span.file)
-            first = self._seen.setdefault((span.source, span.file), (now.path, now.identity))
-            if first != (now.path, now.identity):
-                raise now.changed()
+        now = self.get(span.source, span.file)
         if span.end > now.identity.size:
             raise now.shorter(span.end)
+        return now
+
+    def get(self, source: Source, file: str) -> Origin:
+        """A file, the same as the first time. Raises Unreadable when it is gone or has changed."""
+        now = self._current
+        if now is None or now.source is not source or now.file != file:
+            self._close()
+            now = self._current = Origin(source, file)
+            first = self._seen.setdefault((source, file), (now.path, now.identity))
+            if first != (now.path, now.identity):
+                raise now.changed()
         return now
 
     def confirm(self) -> None:
@@ -208,12 +218,26 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def clone(origin: int, target: int) -> bool:
     """Let the open file `target` share all extents of `origin`; False where that is impossible."""
+    return _shared(target, "FICLONE", _FICLONE, origin)
+
+
+def clone_range(origin: int, target: int, begin: int, at: int, size: int) -> bool:
+    """The same for `size` bytes from byte `begin` on, put at byte `at`; all three whole blocks."""
+    for done in range(0, size, _CLONE_STEP):
+        step = min(_CLONE_STEP, size - done)
+        request = struct.pack("qQQQ", origin, begin + done, step, at + done)
+        if not _shared(target, "FICLONERANGE", _FICLONERANGE, request):
+            return False
+    return True
+
+
+def _shared(target: int, name: str, number: int, request: int | bytes) -> bool:
     if sys.platform != "linux":
         return False
     import fcntl
 
     try:
-        fcntl.ioctl(target, getattr(fcntl, "FICLONE", _FICLONE), origin)
+        fcntl.ioctl(target, getattr(fcntl, name, number), request)
     except OSError as e:
         if e.errno in UNSUPPORTED:
             return False
@@ -224,27 +248,49 @@ def clone(origin: int, target: int) -> bool:
 class Mover:
     """Moves spans into new files and compares them there, through buffers of its own.
 
-    `moved` is called with the number of bytes after every step, `shared` counts the bytes that were
-    cloned. OSError comes from the written side only; the read side raises Unreadable.
+    `moved` is called with the number of bytes after every step. Without `kernel` every byte passes
+    through a buffer, because kernels may share extents when asked to copy. OSError comes from the
+    written side only; the read side raises Unreadable.
     """
 
-    def __init__(self, origins: Origins, moved: Callable[[int], None]) -> None:
+    def __init__(
+        self, origins: Origins, moved: Callable[[int], None], *, kernel: bool = True
+    ) -> None:
         self.moved = moved
-        self.shared = 0
+        self._kernel = kernel and hasattr(os, "copy_file_range")
         self._origins = origins
         self._buffer = bytearray()
         self._pair = (bytearray(PIECE), bytearray(PIECE))
 
-    def whole(self, span: Span, target: int) -> None:
-        """Make the new file `target` a copy of the file that the span covers."""
+    def clone(self, span: Span, target: int, at: int) -> bool:
+        """Let the open file share the bytes of a span, whole blocks or a whole file, if it can."""
         origin = self._origins.open(span)
-        if span.end != origin.identity.size:
-            raise origin.changed()
-        if origin.handle is not None and clone(origin.handle.fileno(), target):
-            self.shared += span.end
-            self.moved(span.end)
+        if origin.handle is None:
+            return False
+        handle = origin.handle.fileno()
+        if span.begin == at == 0 and span.end == origin.identity.size:
+            done = clone(handle, target)
         else:
-            self.copy(span, target, 0)
+            done = clone_range(handle, target, span.begin, at, span.end - span.begin)
+        if done:
+            self.moved(span.end - span.begin)
+        return done
+
+    def link(self, span: Span, path: Path) -> bool:
+        """Make `path` one more name of the file that the span covers, if that can be."""
+        origin = self._origins.open(span)
+        if origin.path is None:
+            return False
+        try:
+            os.link(origin.path, path)  # a real path: of a link, the link itself would be linked
+        except OSError as e:
+            if e.errno in (*UNSUPPORTED, errno.EMLINK, errno.EACCES):
+                return False
+            raise
+        if Identity.of(path.lstat()) != origin.identity:
+            raise origin.changed()
+        self.moved(span.end - span.begin)
+        return True
 
     def copy(self, span: Span, target: int, at: int) -> None:
         """Put the bytes of a span at byte `at` of an open file; holes of a new file stay holes."""
@@ -261,7 +307,7 @@ class Mover:
 
     def _in_kernel(self, origin: Origin, begin: int, end: int, target: int, shift: int) -> int:
         """Copy as much as the kernel is willing to; the byte at which it stopped."""
-        if origin.handle is None or not hasattr(os, "copy_file_range"):
+        if origin.handle is None or not self._kernel:
             return begin
         handle = origin.handle.fileno()
         while begin < end:

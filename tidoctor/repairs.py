@@ -16,10 +16,12 @@ from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.donors import name_in_donor, unfit
 from tidoctor.errors import Refused
 from tidoctor.finding import CureKind, Diagnosis, Finding, Operation, Severity
+from tidoctor.form import PLAIN, Form
 from tidoctor.plan import Plan
 from tidoctor.source import open_source
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.writer import Receipt
 
 Progress = Callable[[str, int, int], None]
@@ -38,8 +40,9 @@ class Declined:
 class Treatment:
     """What a repair did or would do.
 
-    `planned` and `predicted` describe the checkpoint that the plan leads to; `receipt` and `result`
-    are None when nothing was written, and then `reason` says why.
+    `planned` and `predicted` describe the checkpoint that the plan leads to, and `cost` what
+    writing it takes; `receipt` and `result` are None when nothing was written, and then `reason`
+    says why.
     """
 
     verb: str  # "repair", "untie" or "tie"
@@ -54,6 +57,7 @@ class Treatment:
     result: Diagnosis | None
     reason: str
     exit_code: int  # 0: written clean, planned clean or nothing to do; 1: an error remains or would
+    cost: Cost | None = None  # None when nothing was planned
 
     @classmethod
     def idle(
@@ -83,6 +87,7 @@ def repair(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     partial: bool = False,
+    form: Form = PLAIN,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -107,7 +112,7 @@ def repair(
         if open_wish:
             reason = "nothing can be done without more from you"
         return Treatment.idle("repair", before, diagnosis, dest, reason, declined, int(failed))
-    course = Course("repair", before, diagnosis, plan, options, Path(dest))
+    course = Course("repair", before, diagnosis, plan, options, Path(dest), form)
     return course.carry_out(
         lambda c, d: _declined(c, d, plan, accepted),
         partial=partial,
@@ -142,6 +147,7 @@ class Course:
     plan: Plan
     options: Options
     dest: Path
+    form: Form = PLAIN
 
     def carry_out(
         self,
@@ -157,6 +163,7 @@ class Course:
 
         guard(self.before, self.dest, force)
         planned = self.plan.apply(self.before)
+        cost = writer.cost(planned, self.dest, self.form)
         # What was not selected is not cured, but an error in it counts all the same.
         every = Options(self.options.wanted)
         predicted = every.diagnose(planned)
@@ -168,7 +175,9 @@ class Course:
         elif dry_run:
             reason = "dry run"
         else:
-            receipt = writer.write(planned, self.dest, force=force, progress=progress)
+            receipt = writer.write(
+                planned, self.dest, self.form, force=force, progress=progress
+            )
             result = every.diagnose(open_at(self.dest))
             remains = result.count(Severity.ERROR) > 0
         return Treatment(
@@ -184,6 +193,7 @@ class Course:
             result,
             reason,
             int(remains),
+            cost,
         )
 
 
@@ -194,9 +204,9 @@ def open_at(source: str | Path) -> Checkpoint:
 
 def guard(before: Checkpoint, dest: str | Path, force: bool) -> None:
     """Raise Usage before any work when the destination cannot be."""
-    from tidoctor import writer
+    from tidoctor.destination import check_destination
 
-    writer.check_destination(before.source, Path(dest), force=force)
+    check_destination(before.source, Path(dest), force=force)
 
 
 _ROUNDS = 40  # each cures one finding; a cure that brings its finding back is not tried again

@@ -8,6 +8,7 @@ from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Refused
 from tidoctor.finding import Operation
+from tidoctor.form import PLAIN, Form
 from tidoctor.plan import Plan
 from tidoctor.repairs import Course, Options, Progress, Treatment, guard, open_at
 from tidoctor.rules.rule import CannotRun
@@ -17,6 +18,7 @@ def untie(
     source: str | Path,
     dest: str | Path,
     *,
+    form: Form = PLAIN,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -29,13 +31,14 @@ def untie(
         operations: list[Operation] = []
     else:
         operations = _copies(view)
-    return _retie("untie", before, operations, dest, force, dry_run, progress)
+    return _retie("untie", before, operations, dest, form, force, dry_run, progress)
 
 
 def tie(
     source: str | Path,
     dest: str | Path,
     *,
+    form: Form = PLAIN,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -47,7 +50,7 @@ def tie(
     operations = _drops(view) if view.head else []
     if view.head_parts and not view.head:
         raise Refused(before.source.name, "the head is quantised and cannot be the embedding")
-    return _retie("tie", before, operations, dest, force, dry_run, progress)
+    return _retie("tie", before, operations, dest, form, force, dry_run, progress)
 
 
 def _need_head(view: rules.View) -> None:
@@ -142,6 +145,7 @@ def _retie(
     before: Checkpoint,
     operations: list[Operation],
     dest: str | Path,
+    form: Form,
     force: bool,
     dry_run: bool,
     progress: Progress | None,
@@ -152,7 +156,7 @@ def _retie(
         guard(before, dest, force)
         stored = "stored already" if verb == "untie" else "not stored"
         return Treatment.idle(verb, before, diagnosis, dest, f"nothing to do: the head is {stored}")
-    course = Course(verb, before, diagnosis, Plan((tuple(operations),)), options, Path(dest))
+    course = Course(verb, before, diagnosis, Plan((tuple(operations),)), options, Path(dest), form)
     return course.carry_out(
         lambda c, d: (), partial=False, force=force, dry_run=dry_run, progress=progress
     )

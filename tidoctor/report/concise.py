@@ -9,11 +9,11 @@ from tidoctor.names import printable
 from tidoctor.report.text import Text, ended
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
-    from tidoctor.writer import Cost
 
 
 class Concise(Text):

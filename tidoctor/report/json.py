@@ -18,6 +18,7 @@ from tidoctor.report.plain import plain
 from tidoctor.report.verdict import word
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.atlas.expectation import Expectation
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint, Tensor
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tidoctor.opinion import Misfit, Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
-    from tidoctor.writer import Cost, Receipt
+    from tidoctor.writer import Receipt
 
 Json = dict[str, object]
 
@@ -112,11 +113,7 @@ class Objects:
             "diagnosis": _diagnosis(done.diagnosis),
             "operations": list(done.plan.operations),
             "declined": [{"code": d.finding.code, "reason": d.reason} for d in done.declined],
-            "cost": {
-                "copied": cost.copied if cost else 0,
-                "written": cost.written if cost else 0,
-                "total": cost.total if cost else 0,
-            },
+            "cost": _cost(cost),
             "predicted": _diagnosis(done.predicted),
             "written": _receipt(done.receipt) if done.receipt else None,
             "result": _diagnosis(done.result) if done.result else None,
@@ -367,11 +364,22 @@ def _cure(cure: Cure) -> Json:
     }
 
 
+def _cost(cost: Cost | None) -> Json:
+    return {
+        "linked": cost.linked if cost else 0,
+        "cloned": cost.cloned if cost else 0,
+        "copied": cost.copied if cost else 0,
+        "written": cost.written if cost else 0,
+        "total": cost.total if cost else 0,
+    }
+
+
 def _receipt(receipt: Receipt) -> Json:
     return {
         "files": list(receipt.files),
-        "bytes": receipt.copied + receipt.written,
-        "shared": receipt.shared,
+        "bytes": receipt.cost.total,
+        "shared": receipt.cost.linked + receipt.cost.cloned,
+        "cost": _cost(receipt.cost),
         "verified": receipt.verified,
         "left_out": list(receipt.left_out),
     }
