@@ -39,7 +39,7 @@ HOMES = {
     "rich": ("report",),
     "huggingface_hub": ("source",),
     "fsspec": ("source",),
-    "safetensors": ("verification",),
+    "safetensors": (),
     "numpy": ("rules", "atlas.learn"),
     # `atlas.installed` is a program that only ever runs in a process of its own: `opinion` starts
     # it by its file name when a user asks for the library that is there.

@@ -617,10 +617,8 @@ class View:
     def need_bytes(self, tensor: Tensor) -> None:
         """Raise CannotRun when the bytes of a tensor are not all in its file."""
         for weight in self.checkpoint.weights:
-            if weight.name == tensor.file and weight.whole is not None:
-                size = weight.header.size
-                if tensor.span.end > size:
-                    raise CannotRun(f"{weight.name} ends before the last byte of {tensor.name}")
+            if weight.whole == tensor.span[:2] and tensor.span.end > weight.header.size:
+                raise CannotRun(f"{weight.name} ends before the last byte of {tensor.name}")
 
     # --- tie ---
 
