@@ -13,17 +13,18 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 # A module imports only from its own rank and from ranks before it.
 RANKS = (
     ("errors", "names", "finding", "form"),
-    ("document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
+    ("casting", "document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
     ("checkpoint",),
     ("atlas", "loaders"),
     ("rules",),
     ("expecting", "opinion"),
+    ("sharding",),
     ("plan",),
     ("copying", "staging"),
     ("ground", "carrying"),
     ("assembly",),
     ("destination", "verification", "writer", "comparison"),
-    ("donors",),
+    ("donors", "forming"),
     ("repairs",),
     ("retie",),
     ("report",),
@@ -40,7 +41,7 @@ HOMES = {
     "huggingface_hub": ("source",),
     "fsspec": ("source",),
     "safetensors": (),
-    "numpy": ("rules", "atlas.learn"),
+    "numpy": ("casting", "rules", "atlas.learn"),
     # `atlas.installed` is a program that only ever runs in a process of its own: `opinion` starts
     # it by its file name when a user asks for the library that is there.
     "torch": ("atlas.learner", "atlas.learn", "atlas.installed"),

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import PurePath
 from typing import Literal, NamedTuple
 
 from tidoctor.carrying import Company
-from tidoctor.checkpoint import Checkpoint, Span, WeightFile
+from tidoctor.checkpoint import Checkpoint, Span, Tensor, WeightFile
 from tidoctor.copying import joined
 from tidoctor.errors import Refused
 from tidoctor.ground import Ground
@@ -23,21 +24,25 @@ from tidoctor.header import serialise
 from tidoctor.names import printable
 from tidoctor.source import Source
 
-How = Literal["link", "clone", "copy"]
+How = Literal["link", "clone", "copy", "cast"]
 
 LINKED = 1 << 20  # bytes from which a file that holds no weights is linked when links are wanted
 
 
 class Piece(NamedTuple):
-    """A range of an existing file and how it gets into the result."""
+    """A range of an existing file and how it gets into the result.
+
+    `tensor` is the row that it becomes when its numbers are converted.
+    """
 
     span: Span
     how: How
+    tensor: Tensor | None = None
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
-        return self.span.end - self.span.begin
+        """Length in bytes, in the result."""
+        return self.tensor.nbytes if self.tensor else self.span.end - self.span.begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ class Cost:
     """What writing takes, in bytes.
 
     `linked` and `cloned` take no room because they are the bytes on the disk that the source has;
-    `copied` are moved from existing files; `written` are made anew.
+    `copied` are moved from existing files; `written` are made anew: headers, texts, and numbers
+    that are converted.
     """
 
     linked: int
@@ -103,7 +109,7 @@ def cost_of(parts: Iterable[Part]) -> Cost:
     for part in parts:
         sums["written"] += len(part.head)
         for piece in part.pieces:
-            sums[piece.how] += piece.size
+            sums["written" if piece.how == "cast" else piece.how] += piece.size
     return Cost(sums["link"], sums["clone"], sums["copy"], sums["written"])
 
 
@@ -122,9 +128,9 @@ def _weight(planned: Checkpoint, weight: WeightFile, ground: Ground) -> Part:
     rows = planned.rows(weight)
     metadata = {k: v for k, v in (weight.header.metadata or {}).items() if isinstance(v, str)}
     table = [(r.name, r.dtype, r.shape, r.nbytes) for r in rows]
-    spans = joined(row.span for row in rows)
-    cloning = [ground.clones(span.source, span.file) for span in spans]
-    phase = _phase(spans, cloning, ground.block)
+    runs = list(_joined(rows))
+    cloning = [p.how != "cast" and ground.clones(p.span.source, p.span.file) for p in runs]
+    phase = _phase(runs, cloning, ground.block)
     if phase is None:
         head, entries = serialise(table, metadata)
     else:
@@ -133,9 +139,9 @@ def _weight(planned: Checkpoint, weight: WeightFile, ground: Ground) -> Part:
         raise Refused(printable(weight.name), "the plan's header and its tensors disagree")
     pieces: list[Piece] = []
     at = len(head)
-    for span, able in zip(spans, cloning, strict=True):
-        pieces += _split(span, at, ground.block if able else 0)
-        at += span.end - span.begin
+    for piece, able in zip(runs, cloning, strict=True):
+        pieces += _split(piece.span, at, ground.block) if able else (piece,)
+        at += piece.size
     return Part(_inner(weight.name), head, tuple(pieces), weight)
 
 
@@ -145,19 +151,28 @@ def _whole(span: Span, ground: Ground, *, linked: bool) -> Piece:
     return Piece(span, "clone" if ground.clones(span.source, span.file) else "copy")
 
 
-def _phase(spans: Sequence[Span], cloning: Sequence[bool], block: int) -> int | None:
+def _joined(rows: Iterable[Tensor]) -> Iterator[Piece]:
+    """The pieces that rows are made of, neighbours as one; what is converted stands by itself."""
+    for converted, group in groupby(rows, key=lambda row: bool(row.stored)):
+        if converted:
+            yield from (Piece(row.span, "cast", row) for row in group if row.nbytes)
+        else:
+            yield from (Piece(span, "copy") for span in joined(row.span for row in group))
+
+
+def _phase(runs: Sequence[Piece], cloning: Sequence[bool], block: int) -> int | None:
     """Where in a block the data should start so that most bytes can be cloned; None for anywhere.
 
     Only a multiple of 8 will do, and only what is larger than the spaces that it costs.
     """
     gain: Counter[int] = Counter()
     at = 0
-    for span, able in zip(spans, cloning, strict=True):
-        phase = (span.begin - at) % block
+    for piece, able in zip(runs, cloning, strict=True):
+        phase = (piece.span.begin - at) % block
         if able and phase % 8 == 0:
-            begin, end = _aligned(span, block)
+            begin, end = _aligned(piece.span, block)
             gain[phase] += max(end - begin, 0)
-        at += span.end - span.begin
+        at += piece.size
     phase, gained = max(gain.items(), key=lambda item: (item[1], -item[0]), default=(0, 0))
     return phase if gained > block else None
 
@@ -169,7 +184,7 @@ def _aligned(span: Span, block: int) -> tuple[int, int]:
 
 def _split(span: Span, at: int, block: int) -> Iterator[Piece]:
     """The pieces of a span that goes to byte `at`: its whole blocks cloned if they stay such."""
-    begin, end = _aligned(span, block) if block and (span.begin - at) % block == 0 else (0, 0)
+    begin, end = _aligned(span, block) if (span.begin - at) % block == 0 else (0, 0)
     if begin >= end:
         yield Piece(span, "copy")
         return

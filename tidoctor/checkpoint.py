@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from tidoctor.casting import WIDTHS, cast
 from tidoctor.document import Document
 from tidoctor.document import parse as parse_document
 from tidoctor.errors import Unreadable
@@ -43,18 +44,23 @@ class Span(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """One row: a name, dtype and shape, the weight file it stands in and where its bytes are."""
+    """One row: a name, dtype and shape, the weight file it stands in and where its bytes are.
+
+    `stored` is the type that the bytes have there when a plan wants them converted, else empty.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     file: str
     span: Span
+    stored: str = ""
 
     @property
     def nbytes(self) -> int:
-        """Length in bytes."""
-        return self.span.end - self.span.begin
+        """Length in bytes, once converted."""
+        length = self.span.end - self.span.begin
+        return length // WIDTHS[self.stored] * WIDTHS[self.dtype] if self.stored else length
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,18 @@ class Checkpoint:
     def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a tensor, fewer when its file ends before."""
         span = tensor.span
+        if tensor.stored:
+            return self._converted(tensor, begin, min(end, tensor.nbytes))
         return span.source.read(span.file, span.begin + begin, min(span.begin + end, span.end))
+
+    def _converted(self, tensor: Tensor, begin: int, end: int) -> bytes:
+        source, file, start, _ = tensor.span
+        wide, narrow = WIDTHS[tensor.stored], WIDTHS[tensor.dtype]
+        first, last = begin // narrow, -(-end // narrow)
+        data = source.read(file, start + first * wide, start + last * wide)
+        whole = data[: len(data) // wide * wide]
+        numbers, _ = cast(whole, tensor.stored, tensor.dtype)
+        return numbers[begin - first * narrow : end - first * narrow]
 
     def chunks(self, tensor: Tensor, size: int = _CHUNK) -> Iterator[bytes]:
         """The bytes of a tensor in pieces of at most `size` bytes."""
@@ -159,7 +176,7 @@ class Checkpoint:
         """Whether two tensors have equal dtype, shape and bytes; reads them in pieces."""
         if (a.dtype, a.shape, a.nbytes) != (b.dtype, b.shape, b.nbytes):
             return False
-        if a.span == b.span:
+        if (a.span, a.stored) == (b.span, b.stored):
             return True
         return all(x == y for x, y in zip(self.chunks(a), self.chunks(b), strict=True))
 

@@ -14,7 +14,7 @@ import typer
 
 import tidoctor
 from tidoctor.errors import Usage
-from tidoctor.form import Form
+from tidoctor.form import Form, dtype_wish
 from tidoctor.report import Format
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit, FailOn, of_diagnosis, of_treatment
@@ -145,6 +145,28 @@ Link = Annotated[
         "--link",
         help="Files that do not change: auto shares their extents where the file system can, else "
         "copies; hard makes hard links, so that both folders share their bytes; never copies.",
+    ),
+]
+Delta = Annotated[
+    bool,
+    typer.Option(
+        "--delta", help="Write only what is new (shards, index, config): an overlay to upload."
+    ),
+]
+Single = Annotated[bool, typer.Option("--single-file", help="All tensors in one file.")]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(
+        "--max-shard-size", metavar="SIZE",
+        help="Divide the tensors into files of at most this size, such as 5GB or 500MB.",
+    ),
+]
+Dtype = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dtype", metavar="[PATTERN=]TYPE",
+        help="Convert to bf16, f16 or f32: all floating-point tensors, or those whose names match. "
+        "Repeatable; the last that matches counts.",
     ),
 ]
 Color = Annotated[When, typer.Option("--color", help="Whether to colour text.")]
@@ -281,6 +303,10 @@ def repair(
         bool, typer.Option("--partial", help="Write although an error would remain.")
     ] = False,
     link: Link = LinkMode.AUTO,
+    delta: Delta = False,
+    single_file: Single = False,
+    max_shard_size: ShardSize = None,
+    dtype: Dtype = None,
     force: Force = False,
     dry_run: DryRun = False,
     fail_on: Fail = FailOn.ERROR,
@@ -295,7 +321,7 @@ def repair(
     is nothing to do, or when an error would remain.
     """
     told = _delivery(format, Full, output, color, quiet)
-    form = Form(link.value)
+    form = _form(link, delta, single_file, max_shard_size, dtype)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.repair(
@@ -312,6 +338,10 @@ def untie(
     source: Source,
     dest: Dest,
     link: Link = LinkMode.AUTO,
+    delta: Delta = False,
+    single_file: Single = False,
+    max_shard_size: ShardSize = None,
+    dtype: Dtype = None,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -324,7 +354,7 @@ def untie(
     For loaders that ask for lm_head.weight although the embedding serves as head.
     """
     told = _delivery(format, Plain, output, color, quiet)
-    form = Form(link.value)
+    form = _form(link, delta, single_file, max_shard_size, dtype)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.untie(
@@ -339,6 +369,10 @@ def tie(
     source: Source,
     dest: Dest,
     link: Link = LinkMode.AUTO,
+    delta: Delta = False,
+    single_file: Single = False,
+    max_shard_size: ShardSize = None,
+    dtype: Dtype = None,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -351,7 +385,7 @@ def tie(
     Refused unless they are equal byte for byte.
     """
     told = _delivery(format, Plain, output, color, quiet)
-    form = Form(link.value)
+    form = _form(link, delta, single_file, max_shard_size, dtype)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.tie(
@@ -503,6 +537,18 @@ def _format(given: Plain | Full | None, offered: Iterable[Plain | Full]) -> Form
 def _codes(given: Sequence[str] | None) -> list[str]:
     """`["H02,C", "head-lost"]` → `["H02", "C", "head-lost"]`."""
     return [code for text in given or () for part in text.split(",") if (code := part.strip())]
+
+
+def _form(
+    link: LinkMode, delta: bool, single_file: bool, size: str | None, dtypes: list[str] | None
+) -> Form:
+    most = None
+    if size is not None:
+        from tidoctor.sharding import byte_size
+
+        most = byte_size(size)
+    wishes = tuple(map(dtype_wish, dtypes or ()))
+    return Form(link.value, delta, single_file, most, wishes)
 
 
 def _matcher(globs: Sequence[str] | None) -> Callable[[str], bool]:

@@ -18,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tidoctor.checkpoint import Span
+from tidoctor.casting import PIECE as CONVERTED
+from tidoctor.casting import WIDTHS, cast
+from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.source import Source, reason
@@ -335,6 +337,35 @@ class Mover:
                 put(target, view)
                 begin += len(view)
                 self.moved(len(view))
+
+    def cast(self, tensor: Tensor, target: int, at: int) -> int:
+        """Put the converted numbers of a tensor at byte `at`; how many became infinite."""
+        os.lseek(target, at, os.SEEK_SET)
+        infinite = 0
+        for numbers, lost in self._converted(tensor):
+            put(target, numbers)
+            infinite += lost
+            self.moved(len(numbers))
+        return infinite
+
+    def differs_cast(self, tensor: Tensor, written: FileIO, at: int) -> bool:
+        """Whether the file holds other bytes from byte `at` on than converting gives once more."""
+        written.seek(at)
+        for numbers, _ in self._converted(tensor):
+            there = bytearray(len(numbers))
+            if not _filled(written, memoryview(there)) or there != numbers:
+                return True
+            self.moved(len(numbers))
+        return False
+
+    def _converted(self, tensor: Tensor) -> Iterator[tuple[bytes, int]]:
+        origin = self._origins.open(tensor.span)
+        step = CONVERTED * WIDTHS[tensor.stored]
+        self._buffer = self._buffer or bytearray(BUFFER)
+        for begin in range(tensor.span.begin, tensor.span.end, step):
+            with memoryview(self._buffer)[: min(step, tensor.span.end - begin)] as view:
+                origin.fill(begin, view, tensor.span.end)
+                yield cast(view, tensor.stored, tensor.dtype)
 
     def differs(self, span: Span, written: FileIO, at: int) -> bool:
         """Whether the file `written` holds other bytes than the span, from byte `at` on."""

@@ -17,6 +17,7 @@ from tidoctor.donors import name_in_donor, unfit
 from tidoctor.errors import Refused
 from tidoctor.finding import CureKind, Diagnosis, Finding, Operation, Severity
 from tidoctor.form import PLAIN, Form
+from tidoctor.forming import operations_for
 from tidoctor.plan import Plan
 from tidoctor.source import open_source
 
@@ -102,8 +103,8 @@ def repair(
     options = Options(wanted, tuple(select), tuple(ignore))
     diagnosis = options.diagnose(before)
     accepted = rules.chosen(accept)
-    plan = _cures(before, options, Plan((), donors), accepted)
-    if not plan:
+    plan = _cures(before, options, Plan((), donors, form.apart, form.delta), accepted)
+    if not plan and not form.changes:
         guard(before, dest, force)
         declined = _declined(before, diagnosis, plan, accepted)
         open_wish = any(d.finding.cure and d.finding.cure.operations for d in declined)
@@ -149,6 +150,15 @@ class Course:
     dest: Path
     form: Form = PLAIN
 
+    def _formed(self) -> tuple[Plan, Checkpoint]:
+        """The plan with what was asked of the form, and the checkpoint that it leads to."""
+        planned = self.plan.apply(self.before)
+        wishes = operations_for(planned, self.form)
+        if not wishes:
+            return self.plan, planned
+        plan = self.plan.then(wishes)
+        return plan, replace(plan, steps=plan.steps[-1:]).apply(planned)
+
     def carry_out(
         self,
         declined: Callable[[Checkpoint, Diagnosis], tuple[Declined, ...]],
@@ -162,7 +172,7 @@ class Course:
         from tidoctor import writer
 
         guard(self.before, self.dest, force)
-        planned = self.plan.apply(self.before)
+        plan, planned = self._formed()
         cost = writer.cost(planned, self.dest, self.form)
         # What was not selected is not cured, but an error in it counts all the same.
         every = Options(self.options.wanted)
@@ -178,13 +188,14 @@ class Course:
             receipt = writer.write(
                 planned, self.dest, self.form, force=force, progress=progress
             )
+        if receipt and not self.form.delta:  # an overlay is no checkpoint by itself
             result = every.diagnose(_proven(open_at(self.dest), planned))
             remains = result.count(Severity.ERROR) > 0
         return Treatment(
             self.verb,
             self.before,
             self.diagnosis,
-            self.plan,
+            plan,
             planned,
             predicted,
             declined(planned, predicted),
@@ -206,7 +217,7 @@ def _proven(written: Checkpoint, planned: Checkpoint) -> Checkpoint:
     for name, row in rows.items():
         origin = planned.tensors.get(name)
         if origin and (origin.dtype, origin.shape) == (row.dtype, row.shape):
-            rows[name] = row._replace(span=origin.span)
+            rows[name] = row._replace(span=origin.span, stored=origin.stored)
     return replace(written, tensors=rows)
 
 
@@ -237,7 +248,7 @@ def _cures(before: Checkpoint, options: Options, plan: Plan, accepted: frozenset
             tried.add(finding.fingerprint)
             longer = plan.then(_filled(finding, plan))
             try:
-                current = Plan(longer.steps[-1:], plan.donors).apply(current)
+                current = replace(longer, steps=longer.steps[-1:]).apply(current)
             except Refused:
                 continue
             plan = longer

@@ -152,11 +152,14 @@ def _retie(
 ) -> Treatment:
     options = Options()
     diagnosis = options.diagnose(before)
-    if not operations:
+    if not operations and not form.changes:
         guard(before, dest, force)
         stored = "stored already" if verb == "untie" else "not stored"
         return Treatment.idle(verb, before, diagnosis, dest, f"nothing to do: the head is {stored}")
-    course = Course(verb, before, diagnosis, Plan((tuple(operations),)), options, Path(dest), form)
+    plan = Plan((), None, form.apart, form.delta)
+    if operations:
+        plan = plan.then(operations)
+    course = Course(verb, before, diagnosis, plan, options, Path(dest), form)
     return course.carry_out(
         lambda c, d: (), partial=False, force=force, dry_run=dry_run, progress=progress
     )

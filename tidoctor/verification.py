@@ -19,8 +19,8 @@ def verify(part: Part, path: Path, mover: Mover, origins: Origins) -> None:
 
     What was copied is compared byte for byte. A clone or a link is by the system's word the bytes
     that the source has: of a clone the first and the last piece are compared all the same, and a
-    link has to be the same file. Raises Unwritable when it is not the same, Unreadable when its
-    origin is not what was planned.
+    link has to be the same file; what was converted is converted once more. Raises Unwritable when
+    it is not the same, Unreadable when its origin is not what was planned.
     """
     with path.open("rb", buffering=0) as written:
         same = os.fstat(written.fileno()).st_size == part.size
@@ -40,13 +40,15 @@ def verify(part: Part, path: Path, mover: Mover, origins: Origins) -> None:
 
 def compared(piece: Piece) -> int:
     """How many bytes of a piece are compared."""
-    return sum(span.end - span.begin for span in _samples(piece))
+    return piece.size if piece.tensor else sum(s.end - s.begin for s in _samples(piece))
 
 
 def _arrived(piece: Piece, written: FileIO, at: int, mover: Mover, origins: Origins) -> bool:
     if piece.how == "link":
         origin = origins.get(piece.span.source, piece.span.file)
         return Identity.of(os.fstat(written.fileno())) == origin.identity
+    if piece.tensor:
+        return not mover.differs_cast(piece.tensor, written, at)
     shift = at - piece.span.begin
     return not any(mover.differs(span, written, span.begin + shift) for span in _samples(piece))
 

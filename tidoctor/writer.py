@@ -7,13 +7,13 @@ result is made of, and here the pieces are put together.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from tidoctor.assembly import Cost, Part, Piece, assembled, cost_of
-from tidoctor.carrying import company
+from tidoctor.carrying import Company, company, overlaid
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.copying import Mover, Origins, put
 from tidoctor.destination import check_destination, place_of, plain_words, room
@@ -35,7 +35,9 @@ class Receipt:
 
     `verified` counts the tensors that are those of their origin, which is all of them: what was
     copied was compared byte for byte, what was cloned or linked is the origin's own bytes on disk.
-    `left_out` names what was not carried over, each as "name: why".
+    `left_out` names what was not carried over, each as "name: why", and `overflows` the tensors in
+    which converting made numbers infinite, with how many. Of an overlay (`--delta`), `steps` say
+    what else has to happen where it is laid over the source.
     """
 
     dest: Path
@@ -43,6 +45,8 @@ class Receipt:
     cost: Cost
     verified: int
     left_out: tuple[str, ...]
+    overflows: Mapping[str, int]
+    steps: tuple[str, ...] = ()
 
 
 def cost(planned: Checkpoint, dest: Path, form: Form = PLAIN) -> Cost:
@@ -52,7 +56,7 @@ def cost(planned: Checkpoint, dest: Path, form: Form = PLAIN) -> Cost:
     """
     with Origins() as origins:
         ground = Ground(place_of(dest).parent, origins, form.link)
-        return cost_of(assembled(planned, company(planned), ground))
+        return cost_of(_parts(planned, company(planned), ground, form))
 
 
 def write(
@@ -74,12 +78,15 @@ def write(
     place = place_of(dest)
     others = company(planned)
     with Origins() as origins, plain_words(dest, place), staged(place) as folder:
-        parts = assembled(planned, others, Ground(folder, origins, form.link, scratch=True))
+        parts = _parts(
+            planned, others, Ground(folder, origins, form.link, scratch=True), form
+        )
         with room(dest, place, cost_of(parts)):
-            for name in others.folders:
+            for name in () if form.delta else others.folders:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             mover = Mover(origins, _meter("copy", parts, progress), kernel=form.link != "never")
-            parts = tuple(_write(part, folder / part.name, mover) for part in parts)
+            overflows: dict[str, int] = {}
+            parts = tuple(_write(part, folder / part.name, mover, overflows) for part in parts)
             mover.moved = _meter("verify", parts, progress)
             for part in parts:
                 verify(part, folder / part.name, mover, origins)
@@ -91,8 +98,18 @@ def write(
         files=tuple(part.name for part in parts),
         cost=cost_of(parts),
         verified=sum(len(weight.header.entries) for weight in planned.weights),
-        left_out=others.left_out,
+        left_out=() if form.delta else others.left_out,
+        overflows=overflows,
+        steps=overlaid(planned) if form.delta else (),
     )
+
+
+def _parts(
+    planned: Checkpoint, others: Company, ground: Ground, form: Form
+) -> tuple[Part, ...]:
+    """The files to write: all of the result, or those that the source does not have."""
+    parts = assembled(planned, others, ground)
+    return tuple(part for part in parts if part.whole is None) if form.delta else parts
 
 
 def _sources(planned: Checkpoint) -> list[Source]:
@@ -122,8 +139,8 @@ def _meter(
     return count
 
 
-def _write(part: Part, path: Path, mover: Mover) -> Part:
-    """Write one file; the part as it really came about."""
+def _write(part: Part, path: Path, mover: Mover, overflows: dict[str, int]) -> Part:
+    """Write one file; the part as it really came about, and the tensors that overflow noted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = part.whole
     if whole and whole.how == "link":
@@ -137,7 +154,11 @@ def _write(part: Part, path: Path, mover: Mover) -> Part:
         at = len(part.head)
         done: list[Piece] = []
         for piece in part.pieces:
-            if piece.how == "clone" and mover.clone(piece.span, target, at):
+            if piece.tensor:
+                if lost := mover.cast(piece.tensor, target, at):
+                    overflows[piece.tensor.name] = lost
+                done.append(piece)
+            elif piece.how == "clone" and mover.clone(piece.span, target, at):
                 done.append(piece)
             else:
                 mover.copy(piece.span, target, at)

@@ -382,6 +382,10 @@ def _receipt(receipt: Receipt) -> Json:
         "cost": _cost(receipt.cost),
         "verified": receipt.verified,
         "left_out": list(receipt.left_out),
+        "overflows": [
+            {"tensor": name, "numbers": count} for name, count in receipt.overflows.items()
+        ],
+        "steps": list(receipt.steps),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tidoctor.finding import Diagnosis, Severity
@@ -74,7 +75,19 @@ def _receipt(receipt: Receipt) -> list[Fact]:
     ]
     if receipt.cost.linked:
         rows.append(("caution", [_LINKED]))
+    if receipt.overflows:
+        rows.append(("caution", _short(_overflows(receipt.overflows))))
+    if receipt.steps:
+        rows.append(("then", _short(["where it is laid over the source:", *receipt.steps])))
     return rows + [("left out", clean(receipt.left_out))] * bool(receipt.left_out)
+
+
+def _overflows(counts: Mapping[str, int]) -> list[str]:
+    said = [
+        f"{printable(name)}: {units.plural(count, 'number')} too large for the type, now infinite"
+        for name, count in counts.items()
+    ]
+    return [f"{units.plural(sum(counts.values()), 'number')} became infinite", *said]
 
 
 def _verified(receipt: Receipt) -> str:
