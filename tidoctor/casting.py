@@ -3,7 +3,7 @@
 The judge is torch 2.13.0 on x86-64 (the tests compare all patterns of 16 bits and ten million of
 32): to the nearest, ties to the even one; what is too large becomes infinite; subnormal numbers are
 kept. Of a NaN torch keeps what the processor keeps, and BF16 has one NaN for those that come from
-F16 and another for those that come from the wider types.
+F16 and another for those that come from wider types (torch uses either for F64).
 """
 
 from __future__ import annotations

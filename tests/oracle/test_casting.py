@@ -42,8 +42,12 @@ def test_casts_are_those_of_torch(stored: str, wanted: str) -> None:
     if ours != theirs:
         a, b = (np.frombuffer(x, f"<u{WIDTHS[wanted]}") for x in (ours, theirs))
         wrong = np.nonzero(a != b)[0]
+        if (stored, wanted) == ("F64", "BF16"):
+            # Which NaN torch makes of one depends on where in the tensor it stands.
+            wrong = wrong[(a[wrong] & 0x7FFF <= 0x7F80) | (b[wrong] & 0x7FFF <= 0x7F80)]
         shown = [(hex(bits[i]), hex(a[i]), hex(b[i])) for i in wrong[:5]]
-        pytest.fail(f"{len(wrong)} of {len(bits)} differ (number, ours, theirs): {shown}")
+        if len(wrong):
+            pytest.fail(f"{len(wrong)} of {len(bits)} differ (number, ours, theirs): {shown}")
     before = torch.from_numpy(bits.view(f"<i{bits.itemsize}")).view(TYPES[stored])
     after = before.to(TYPES[wanted])
     assert lost == int((torch.isfinite(before) & torch.isinf(after)).sum())
