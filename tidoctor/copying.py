@@ -1,8 +1,7 @@
 """Bytes from file to file without holding them, and proof that they arrived.
 
-Files and ranges are cloned where the file system shares extents; else they move inside the kernel,
-and only where it cannot do that through one reused buffer. What was copied is compared byte for
-byte, so neither copy offload nor the map of a sparse file's holes has to be trusted.
+Files and ranges are cloned where the file system shares extents. Else they are read, written and
+read back piece by piece through two reused buffers: every byte is compared with what was read.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tidoctor.casting import PIECE as CONVERTED
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
@@ -26,9 +24,8 @@ from tidoctor.names import printable
 from tidoctor.source import Source, reason
 from tidoctor.source.folder import Folder
 
-STEP = 64 << 20  # bytes per kernel call: long enough for full speed, short enough for Ctrl-C
-BUFFER = 8 << 20  # bytes held at most when the kernel cannot copy, or asked of a distant source
-PIECE = 256 << 10  # bytes compared at once; both sides then stay in the processor's cache
+BUFFER = 8 << 20  # bytes asked of a distant source, or written at once
+PIECE = 256 << 10  # bytes copied or compared at once; all then stay in the processor's cache
 
 UNSUPPORTED = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP,
@@ -135,23 +132,6 @@ class Origin:
             "wait until nothing writes to it any more, and try again",
         )
 
-    def parts(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """The ranges within [begin, end) that are not holes; the whole range if that is unknown."""
-        if not self.sparse or self.handle is None or not hasattr(os, "SEEK_DATA"):
-            yield begin, end
-            return
-        while begin < end:
-            try:
-                begin = os.lseek(self.handle.fileno(), begin, os.SEEK_DATA)
-                stop = os.lseek(self.handle.fileno(), begin, os.SEEK_HOLE)
-            except OSError as e:
-                if e.errno == errno.ENXIO:  # no data from here to the end of the file
-                    return
-                stop = end
-            if begin < end:
-                yield begin, min(stop, end)
-            begin = stop
-
 
 class Origins:
     """The files that bytes come from, opened one at a time, and proof that they stayed the same."""
@@ -248,21 +228,17 @@ def _shared(target: int, name: str, number: int, request: int | bytes) -> bool:
 
 
 class Mover:
-    """Moves spans into new files and compares them there, through buffers of its own.
+    """Moves spans into new files, through buffers of its own, and reads back what it wrote.
 
-    `moved` is called with the number of bytes after every step. Without `kernel` every byte passes
-    through a buffer, because kernels may share extents when asked to copy. OSError comes from the
-    written side only; the read side raises Unreadable.
+    `moved` is called with the number of bytes after every step. OSError comes from the written side
+    only; the read side raises Unreadable. Written files are open for reading too.
     """
 
-    def __init__(
-        self, origins: Origins, moved: Callable[[int], None], *, kernel: bool = True
-    ) -> None:
+    def __init__(self, origins: Origins, moved: Callable[[int], None]) -> None:
         self.moved = moved
-        self._kernel = kernel and hasattr(os, "copy_file_range")
         self._origins = origins
-        self._buffer = bytearray()
         self._pair = (bytearray(PIECE), bytearray(PIECE))
+        self._zeros = bytes(PIECE)
 
     def clone(self, span: Span, target: int, at: int) -> bool:
         """Let the open file share the bytes of a span, whole blocks or a whole file, if it can."""
@@ -294,95 +270,81 @@ class Mover:
         self.moved(span.end - span.begin)
         return True
 
-    def copy(self, span: Span, target: int, at: int) -> None:
-        """Put the bytes of a span at byte `at` of an open file; holes of a new file stay holes."""
+    def copy(self, span: Span, target: int, at: int) -> bool:
+        """Put the bytes of a span at byte `at` of a new file; whether they could be read back.
+
+        One pass over pieces that stay in the processor's cache costs less than letting the kernel
+        copy and comparing afterwards. Pieces of nothing but zeros are left to the holes of the new
+        file if the origin has holes.
+        """
         origin = self._origins.open(span)
-        shift = at - span.begin
-        done = span.begin
-        for begin, end in origin.parts(span.begin, span.end):
-            self.moved(begin - done)
-            done = self._in_kernel(origin, begin, end, target, shift)
-            if done < end:
-                self._through_buffer(origin, done, end, target, shift)
-            done = end
-        self.moved(span.end - done)
-
-    def _in_kernel(self, origin: Origin, begin: int, end: int, target: int, shift: int) -> int:
-        """Copy as much as the kernel is willing to; the byte at which it stopped."""
-        if origin.handle is None or not self._kernel:
-            return begin
-        handle = origin.handle.fileno()
-        while begin < end:
-            count = min(end - begin, STEP)
-            try:
-                n = os.copy_file_range(handle, target, count, begin, begin + shift)
-            except OSError as e:
-                if e.errno in UNSUPPORTED:
-                    return begin
-                raise
-            if not n:  # the end of the file, or a file system that cannot: reading will tell
-                return begin
-            begin += n
+        ours, _ = self._pair
+        for begin, n in _steps(span, PIECE):
+            with memoryview(ours)[:n] as view:
+                origin.fill(begin, view, span.end)
+                if not (origin.sparse and n == PIECE and ours == self._zeros) and not self._kept(
+                    view, target, at + begin - span.begin
+                ):
+                    return False
             self.moved(n)
-        return begin
+        return True
 
-    def _through_buffer(
-        self, origin: Origin, begin: int, end: int, target: int, shift: int
-    ) -> None:
-        self._buffer = self._buffer or bytearray(BUFFER)
-        os.lseek(target, begin + shift, os.SEEK_SET)
-        while begin < end:
-            with memoryview(self._buffer)[: min(end - begin, BUFFER)] as view:
-                origin.fill(begin, view, end)
-                put(target, view)
-                begin += len(view)
-                self.moved(len(view))
+    def cast(self, tensor: Tensor, target: int, at: int) -> tuple[bool, int]:
+        """Put the converted numbers of a tensor at byte `at` of a new file.
 
-    def cast(self, tensor: Tensor, target: int, at: int) -> int:
-        """Put the converted numbers of a tensor at byte `at`; how many became infinite."""
-        os.lseek(target, at, os.SEEK_SET)
-        infinite = 0
-        for numbers, lost in self._converted(tensor):
-            put(target, numbers)
-            infinite += lost
-            self.moved(len(numbers))
-        return infinite
-
-    def differs_cast(self, tensor: Tensor, written: FileIO, at: int) -> bool:
-        """Whether the file holds other bytes from byte `at` on than converting gives once more."""
-        written.seek(at)
-        for numbers, _ in self._converted(tensor):
-            there = bytearray(len(numbers))
-            if not _filled(written, memoryview(there)) or there != numbers:
-                return True
-            self.moved(len(numbers))
-        return False
-
-    def _converted(self, tensor: Tensor) -> Iterator[tuple[bytes, int]]:
+        Whether they could be read back, and how many became infinite.
+        """
         origin = self._origins.open(tensor.span)
-        step = CONVERTED * WIDTHS[tensor.stored]
-        self._buffer = self._buffer or bytearray(BUFFER)
-        for begin in range(tensor.span.begin, tensor.span.end, step):
-            with memoryview(self._buffer)[: min(step, tensor.span.end - begin)] as view:
+        infinite = 0
+        step = PIECE // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
+        raw = bytearray(step)
+        for begin, n in _steps(tensor.span, step):
+            with memoryview(raw)[:n] as view:
                 origin.fill(begin, view, tensor.span.end)
-                yield cast(view, tensor.stored, tensor.dtype)
+                numbers, lost = cast(view, tensor.stored, tensor.dtype)
+            infinite += lost
+            ours, _ = self._pair
+            ours[: len(numbers)] = numbers
+            with memoryview(ours)[: len(numbers)] as view:
+                if not self._kept(view, target, at):
+                    return False, infinite
+            at += len(numbers)
+            self.moved(len(numbers))
+        return True, infinite
+
+    def _kept(self, view: memoryview, target: int, at: int) -> bool:
+        """Whether a piece, the start of the first buffer, comes back as it was written."""
+        os.lseek(target, at, os.SEEK_SET)
+        put(target, view)
+        ours, theirs = self._pair
+        n = len(view)
+        with FileIO(target, "rb", closefd=False) as written, memoryview(theirs)[:n] as back:
+            written.seek(at)
+            if not _filled(written, back):
+                return False
+        # Whole bytearrays are compared by memcmp; memoryviews would be eight times slower.
+        return ours == theirs if n == PIECE else ours[:n] == theirs[:n]
 
     def differs(self, span: Span, written: FileIO, at: int) -> bool:
         """Whether the file `written` holds other bytes than the span, from byte `at` on."""
         origin = self._origins.open(span)
         a, b = self._pair
         written.seek(at)
-        for begin in range(span.begin, span.end, PIECE):
-            n = min(PIECE, span.end - begin)
+        for begin, n in _steps(span, PIECE):
             with memoryview(a)[:n] as theirs, memoryview(b)[:n] as ours:
                 origin.fill(begin, theirs, span.end)
                 if not _filled(written, ours):
                     return True
-            # Whole bytearrays are compared by memcmp; memoryviews would be eight times slower.
             if (a != b) if n == PIECE else (a[:n] != b[:n]):
                 return True
             self.moved(n)
         return False
+
+
+def _steps(span: Span, size: int) -> Iterator[tuple[int, int]]:
+    """(begin, length) of pieces of a span of at most `size` bytes."""
+    for begin in range(span.begin, span.end, size):
+        yield begin, min(size, span.end - begin)
 
 
 def put(target: int, data: bytes | memoryview) -> None:

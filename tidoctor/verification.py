@@ -17,10 +17,10 @@ from tidoctor.names import printable
 def verify(part: Part, path: Path, mover: Mover, origins: Origins) -> None:
     """Compare a written file with what it was made from.
 
-    What was copied is compared byte for byte. A clone or a link is by the system's word the bytes
-    that the source has: of a clone the first and the last piece are compared all the same, and a
-    link has to be the same file; what was converted is converted once more. Raises Unwritable when
-    it is not the same, Unreadable when its origin is not what was planned.
+    What was copied or converted has been read back already. A clone or a link is by the system's
+    word the bytes that the source has: of a clone the first and the last piece are compared all the
+    same, and a link has to be the same file. Raises Unwritable when it is not the same, Unreadable
+    when its origin is not what was planned.
     """
     with path.open("rb", buffering=0) as written:
         same = os.fstat(written.fileno()).st_size == part.size
@@ -30,25 +30,28 @@ def verify(part: Part, path: Path, mover: Mover, origins: Origins) -> None:
             same = same and _arrived(piece, written, at, mover, origins)
             at += piece.size
         if not same:
-            raise Unwritable(
-                printable(part.name), "was written, but other bytes came back",
-                "check the disk; nothing was kept",
-            )
+            raise torn(part)
         if part.weight:
             _verify_header(part.weight, part, written)
 
 
+def torn(part: Part) -> Unwritable:
+    """The exception for a file that holds other bytes than were written."""
+    return Unwritable(
+        printable(part.name), "was written, but other bytes came back",
+        "check the disk; nothing was kept",
+    )
+
+
 def compared(piece: Piece) -> int:
     """How many bytes of a piece are compared."""
-    return piece.size if piece.tensor else sum(s.end - s.begin for s in _samples(piece))
+    return sum(span.end - span.begin for span in _samples(piece))
 
 
 def _arrived(piece: Piece, written: FileIO, at: int, mover: Mover, origins: Origins) -> bool:
     if piece.how == "link":
         origin = origins.get(piece.span.source, piece.span.file)
         return Identity.of(os.fstat(written.fileno())) == origin.identity
-    if piece.tensor:
-        return not mover.differs_cast(piece.tensor, written, at)
     shift = at - piece.span.begin
     return not any(mover.differs(span, written, span.begin + shift) for span in _samples(piece))
 
@@ -56,11 +59,11 @@ def _arrived(piece: Piece, written: FileIO, at: int, mover: Mover, origins: Orig
 def _samples(piece: Piece) -> tuple[Span, ...]:
     """The ranges of a piece that are compared."""
     span = piece.span
-    if piece.how == "copy" or (piece.how == "clone" and piece.size <= 2 * PIECE):
+    if piece.how != "clone":
+        return ()
+    if piece.size <= 2 * PIECE:
         return (span,)
-    if piece.how == "clone":
-        return span._replace(end=span.begin + PIECE), span._replace(begin=span.end - PIECE)
-    return ()
+    return span._replace(end=span.begin + PIECE), span._replace(begin=span.end - PIECE)
 
 
 def _read(handle: FileIO, begin: int, end: int) -> bytes:

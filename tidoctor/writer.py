@@ -21,7 +21,7 @@ from tidoctor.form import PLAIN, Form
 from tidoctor.ground import Ground
 from tidoctor.source import Source
 from tidoctor.staging import publish, settle, staged
-from tidoctor.verification import compared, verify
+from tidoctor.verification import compared, torn, verify
 
 Progress = Callable[[Literal["copy", "verify"], int, int], None]
 """Called with what is being done, bytes done and bytes in all."""
@@ -84,7 +84,7 @@ def write(
         with room(dest, place, cost_of(parts)):
             for name in () if form.delta else others.folders:
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            mover = Mover(origins, _meter("copy", parts, progress), kernel=form.link != "never")
+            mover = Mover(origins, _meter("copy", parts, progress))
             overflows: dict[str, int] = {}
             parts = tuple(_write(part, folder / part.name, mover, overflows) for part in parts)
             mover.moved = _meter("verify", parts, progress)
@@ -147,22 +147,22 @@ def _write(part: Part, path: Path, mover: Mover, overflows: dict[str, int]) -> P
         if mover.link(whole.span, path):
             return part
         part = replace(part, pieces=(whole._replace(how="copy"),))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     target = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         put(target, part.head)
         at = len(part.head)
         done: list[Piece] = []
         for piece in part.pieces:
+            same, how = True, piece.how
             if piece.tensor:
-                if lost := mover.cast(piece.tensor, target, at):
-                    overflows[piece.tensor.name] = lost
-                done.append(piece)
-            elif piece.how == "clone" and mover.clone(piece.span, target, at):
-                done.append(piece)
-            else:
-                mover.copy(piece.span, target, at)
-                done.append(piece._replace(how="copy"))
+                same, lost = mover.cast(piece.tensor, target, at)
+                overflows |= {piece.tensor.name: lost} if lost else {}
+            elif how != "clone" or not mover.clone(piece.span, target, at):
+                same, how = mover.copy(piece.span, target, at), "copy"
+            if not same:
+                raise torn(part)
+            done.append(piece._replace(how=how))
             at += piece.size
         os.ftruncate(target, part.size)  # holes at the end
         os.fsync(target)

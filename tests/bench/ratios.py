@@ -18,7 +18,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from measuring import PYTHON, TIDOCTOR, Row, Usage, alternate, in_a_process, llama, machine, write_sparse
+from measuring import (
+    PYTHON,
+    TIDOCTOR,
+    Row,
+    Usage,
+    alternate,
+    in_a_process,
+    llama,
+    machine,
+    write_sparse,
+)
 
 SAFE_OPEN = """
 import sys, pathlib
