@@ -13,6 +13,7 @@ and the same command is run again, which has to succeed and to leave nothing els
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +32,7 @@ import checkpoints  # noqa: E402
 
 from tests.test_writer import state, tensors  # noqa: E402
 
+Rows = dict[str, tuple[str, Sequence[int], bytes]]
 # Runs a command line; the file system is said to have room.
 BELIEVING = """
 import shutil, sys
@@ -64,16 +67,35 @@ def start(arguments: list[str], here: Path, *, believing: bool = False) -> subpr
 
 
 def patients(here: Path) -> None:
-    """Three checkpoints of some 20 MB, so that there is a while to be killed in."""
-    config = checkpoints.LLAMA | {"tie_word_embeddings": True, "vocab_size": 64_000}
-    bare = checkpoints.llama(head=False) | {"model.embed_tokens.weight": [64_000, 16]}
-    for i in range(2):
-        bare[f"model.layers.{i}.mlp.up_proj.weight"] = [32, 16]
-    checkpoints.write(here / "tied", bare, config, shards=3, files={"tokenizer.json": " " * 2_000_000})
-    head = {"lm_head.weight": ("BF16", [64_000, 16], "model.embed_tokens.weight")}
-    checkpoints.write(here / "untied", {**bare, **head}, config, shards=3)
-    wrapped = {f"module.{n}": ("BF16", s, n) for n, s in bare.items()}
-    checkpoints.write(here / "wrapped", wrapped, config, shards=2)
+    """Three checkpoints with 16 MB of embedding, so that there is a while to be killed in."""
+    config = checkpoints.LLAMA | {"tie_word_embeddings": True, "vocab_size": 512_000}
+    small = checkpoints.filled(checkpoints.llama(head=False))
+    embedding = ("BF16", [512_000, 16], random.Random(5).randbytes(1 << 14) * 1000)
+    body = {**small, "model.embed_tokens.weight": embedding}
+    company = {"tokenizer.json": b" " * 2_000_000}
+    lay(here / "tied", body, config, 3, company)
+    lay(here / "untied", {**body, "lm_head.weight": embedding}, config, 3)
+    lay(here / "wrapped", {f"module.{n}": row for n, row in body.items()}, config, 2)
+
+
+def lay(
+    folder: Path, rows: Rows, config: dict[str, object], shards: int,
+    company: dict[str, bytes] | None = None,
+) -> None:  # fmt: skip
+    folder.mkdir()
+    for name, data in (company or {}).items():
+        (folder / name).write_bytes(data)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    names = list(rows)
+    each = -(-len(names) // shards)
+    places = {}
+    for i in range(shards):
+        file = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = {n: rows[n] for n in names[i * each : (i + 1) * each]}
+        (folder / file).write_bytes(checkpoints.safetensors_bytes(part))
+        places |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": sum(len(r[2]) for r in rows.values())}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
 class Trial:
