@@ -15,6 +15,7 @@ RANKS = (
     ("errors", "names", "finding", "form"),
     ("casting", "document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
     ("checkpoint",),
+    ("manifest",),
     ("atlas", "loaders"),
     ("rules",),
     ("expecting", "opinion"),

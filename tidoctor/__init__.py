@@ -50,21 +50,31 @@ def diagnose(
     ignore: Sequence[str] = (),
     deep: bool = False,
     loaders: Sequence[str] = (),
+    manifest: str | Path | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `wanted` is the class, or a task such as `causal-lm`, that it must serve; `select` and `ignore`
     are codes, names or families of rules; `deep` reads all values; `loaders` are those whose
-    verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`.
+    verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`; `manifest` is a file that a repair
+    wrote, against which every tensor is held.
     Raises Unreadable, or Usage for an unknown code, class or loader.
     """
     from tidoctor import rules
     from tidoctor.checkpoint import Checkpoint
 
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
+    recorded = None
+    if manifest is not None:
+        from pathlib import Path
+
+        from tidoctor.manifest import read
+
+        recorded = read(Path(manifest))
     return rules.diagnose(
-        checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders
-    )
+        checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders,
+        manifest=recorded,
+    )  # fmt: skip
 
 
 def second_opinion(

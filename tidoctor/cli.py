@@ -169,6 +169,14 @@ Dtype = Annotated[
         "Repeatable; the last that matches counts.",
     ),
 ]
+ManifestFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest", metavar="FILE",
+        help="Write each tensor's file, range, SHA-256 and origin to this file; reads all values. "
+        "tidoctor diagnose --manifest compares later.",
+    ),
+]
 Color = Annotated[When, typer.Option("--color", help="Whether to colour text.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="The report only: no progress, no hints.")
@@ -245,6 +253,13 @@ def diagnose(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all values, not headers only.")
     ] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest", metavar="FILE",
+            help="Hold every tensor against this manifest, which a repair wrote; reads all values.",
+        ),
+    ] = None,
     against_installed: Annotated[
         bool,
         typer.Option(
@@ -264,7 +279,7 @@ def diagnose(
 
     def examine(source: str) -> Told:
         checkpoint = tidoctor.open(source)
-        found = tidoctor.diagnose(checkpoint, wanted=wanted, deep=deep, **rules)
+        found = tidoctor.diagnose(checkpoint, wanted=wanted, deep=deep, manifest=manifest, **rules)
         asked = tidoctor.second_opinion(checkpoint, wanted=wanted) if against_installed else None
         return told.page.diagnosis(checkpoint, found, asked), of_diagnosis(found, fail_on)
 
@@ -307,6 +322,7 @@ def repair(
     single_file: Single = False,
     max_shard_size: ShardSize = None,
     dtype: Dtype = None,
+    manifest: ManifestFile = None,
     force: Force = False,
     dry_run: DryRun = False,
     fail_on: Fail = FailOn.ERROR,
@@ -321,7 +337,7 @@ def repair(
     is nothing to do, or when an error would remain.
     """
     told = _delivery(format, Full, output, color, quiet)
-    form = _form(link, delta, single_file, max_shard_size, dtype)
+    form = _form(link, delta, single_file, max_shard_size, dtype, manifest)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.repair(
@@ -342,6 +358,7 @@ def untie(
     single_file: Single = False,
     max_shard_size: ShardSize = None,
     dtype: Dtype = None,
+    manifest: ManifestFile = None,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -354,7 +371,7 @@ def untie(
     For loaders that ask for lm_head.weight although the embedding serves as head.
     """
     told = _delivery(format, Plain, output, color, quiet)
-    form = _form(link, delta, single_file, max_shard_size, dtype)
+    form = _form(link, delta, single_file, max_shard_size, dtype, manifest)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.untie(
@@ -373,6 +390,7 @@ def tie(
     single_file: Single = False,
     max_shard_size: ShardSize = None,
     dtype: Dtype = None,
+    manifest: ManifestFile = None,
     force: Force = False,
     dry_run: DryRun = False,
     format: PlainFormat = None,
@@ -385,7 +403,7 @@ def tie(
     Refused unless they are equal byte for byte.
     """
     told = _delivery(format, Plain, output, color, quiet)
-    form = _form(link, delta, single_file, max_shard_size, dtype)
+    form = _form(link, delta, single_file, max_shard_size, dtype, manifest)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.tie(
@@ -540,7 +558,12 @@ def _codes(given: Sequence[str] | None) -> list[str]:
 
 
 def _form(
-    link: LinkMode, delta: bool, single_file: bool, size: str | None, dtypes: list[str] | None
+    link: LinkMode,
+    delta: bool,
+    single_file: bool,
+    size: str | None,
+    dtypes: list[str] | None,
+    manifest: Path | None,
 ) -> Form:
     most = None
     if size is not None:
@@ -548,7 +571,7 @@ def _form(
 
         most = byte_size(size)
     wishes = tuple(map(dtype_wish, dtypes or ()))
-    return Form(link.value, delta, single_file, most, wishes)
+    return Form(link.value, delta, single_file, most, wishes, manifest)
 
 
 def _matcher(globs: Sequence[str] | None) -> Callable[[str], bool]:

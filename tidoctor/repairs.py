@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidoctor import rules
+from tidoctor import manifest, rules
 from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.donors import name_in_donor, unfit
 from tidoctor.errors import Refused
@@ -159,6 +159,14 @@ class Course:
         plan = self.plan.then(wishes)
         return plan, replace(plan, steps=plan.steps[-1:]).apply(planned)
 
+    def _standing(self, planned: Checkpoint) -> Checkpoint:
+        """What stands at DEST; of an overlay, only the files that are there."""
+        if not self.form.delta:
+            return open_at(self.dest)
+        there = [w for w in planned.weights if (self.dest / w.name).is_file()]
+        rows = {t.name: t for w in there for t in open_at(self.dest / w.name).tensors.values()}
+        return replace(planned, tensors=rows)
+
     def carry_out(
         self,
         declined: Callable[[Checkpoint, Diagnosis], tuple[Declined, ...]],
@@ -172,6 +180,8 @@ class Course:
         from tidoctor import writer
 
         guard(self.before, self.dest, force)
+        if self.form.manifest:
+            manifest.check_place(self.form.manifest, self.before, self.dest, force=force)
         plan, planned = self._formed()
         cost = writer.cost(planned, self.dest, self.form)
         # What was not selected is not cured, but an error in it counts all the same.
@@ -187,6 +197,10 @@ class Course:
         else:
             receipt = writer.write(
                 planned, self.dest, self.form, force=force, progress=progress
+            )
+        if receipt and self.form.manifest:
+            manifest.write(
+                self.form.manifest, manifest.described(planned, self._standing(planned))
             )
         if receipt and not self.form.delta:  # an overlay is no checkpoint by itself
             result = every.diagnose(_proven(open_at(self.dest), planned))

@@ -24,6 +24,7 @@ from tidoctor.rules import (
     layouts,
     loading,
     names,
+    recorded,
     shards,
 )
 from tidoctor.rules.causes import Explained
@@ -33,6 +34,7 @@ from tidoctor.rules.view import View
 
 if TYPE_CHECKING:
     from tidoctor.loaders import Asked
+    from tidoctor.manifest import Manifest
 
 __all__ = ["RULES", "Rule", "Symptom", "View", "absent_head", "diagnose", "find", "symptoms"]
 
@@ -48,6 +50,7 @@ _EVALUATION = (
     *head.RULES,
     *expected.RULES,
     *data.RULES,
+    *recorded.RULES,
     *loading.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
@@ -100,11 +103,13 @@ def diagnose(
     ignore: Sequence[str] = (),
     deep: bool = False,
     loaders: Sequence[str] = (),
+    manifest: Manifest | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
-    `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
-    that generates makes a bare base class answer for the class with a head.
+    `manifest` is what D06 holds the tensors against. `loaders` are consumers such as
+    `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one that generates makes a bare base
+    class answer for the class with a head.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
@@ -115,6 +120,7 @@ def diagnose(
         checkpoint,
         wanted=wanted,
         deep=deep,
+        manifest=manifest,
         explained=_explained,
         judged=lambda view: loading.judge(view, wishes),
     )

@@ -19,6 +19,7 @@ from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location, Operation, Verdict
 from tidoctor.header import span_bytes
+from tidoctor.manifest import Manifest
 from tidoctor.names import (
     any_altered,
     brief,
@@ -106,6 +107,7 @@ class View:
 
     `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None
     leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
+    `manifest` is the record that the tensors are held against.
     `explained` tells of which tensors, by their names in the files, other rules have spoken;
     `judged` what the loaders that were asked about make of it.
     """
@@ -116,11 +118,13 @@ class View:
         *,
         wanted: str | None = None,
         deep: bool = False,
+        manifest: Manifest | None = None,
         explained: Callable[[View], Explained] = lambda view: Explained(),
         judged: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
     ) -> None:
         self.checkpoint = checkpoint
         self.deep = deep
+        self.manifest = manifest
         self._explained = explained
         self._judged = judged
         self.wish = wanted
