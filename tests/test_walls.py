@@ -25,7 +25,7 @@ RANKS = (
     ("ground", "carrying"),
     ("assembly",),
     ("destination", "verification", "writer", "comparison"),
-    ("donors", "forming"),
+    ("donors", "forming", "kinship"),
     ("repairs",),
     ("retie",),
     ("report",),
@@ -42,7 +42,7 @@ HOMES = {
     "huggingface_hub": ("source",),
     "fsspec": ("source",),
     "safetensors": (),
-    "numpy": ("casting", "rules", "atlas.learn"),
+    "numpy": ("casting", "kinship", "rules", "atlas.learn"),
     # `atlas.installed` is a program that only ever runs in a process of its own: `opinion` starts
     # it by its file name when a user asks for the library that is there.
     "torch": ("atlas.learner", "atlas.learn", "atlas.installed"),

@@ -59,6 +59,7 @@ class Treatment:
     reason: str
     exit_code: int  # 0: written clean, planned clean or nothing to do; 1: an error remains or would
     cost: Cost | None = None  # None when nothing was planned
+    cautions: tuple[str, ...] = ()  # what speaks against the donor
 
     @classmethod
     def idle(
@@ -219,6 +220,19 @@ class Course:
             reason,
             int(remains),
             cost,
+            self._cautions(),
+        )
+
+    def _cautions(self) -> tuple[str, ...]:
+        """Doubts about each donor that something is taken from."""
+        from tidoctor.kinship import doubts
+
+        used = {str(o.get("donor")) for o in self.plan.operations if o["op"] == "graft"}
+        return tuple(
+            doubt
+            for name, donor in (self.plan.donors or {}).items()
+            if name in used
+            for doubt in doubts(self.before, donor)
         )
 
 

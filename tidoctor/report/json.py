@@ -114,6 +114,7 @@ class Objects:
             "operations": list(done.plan.operations),
             "declined": [{"code": d.finding.code, "reason": d.reason} for d in done.declined],
             "cost": _cost(cost),
+            "cautions": done.cautions,
             "predicted": _diagnosis(done.predicted),
             "written": _receipt(done.receipt) if done.receipt else None,
             "result": _diagnosis(done.result) if done.result else None,

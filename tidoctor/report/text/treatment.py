@@ -46,6 +46,7 @@ def _plan(done: Treatment, cost: Cost | None, style: Style) -> list[str]:
     for declined in done.declined:
         one = declined.finding
         rows.append(("declined", clean([f"{one.code} {one.name}: {declined.reason}"])))
+    rows += [("caution", clean(done.cautions))] * bool(done.cautions)
     if cost is not None:
         rows.append(("cost", [f"{amount(cost)}, {units.size(cost.total)} in all"]))
     if done.plan:
