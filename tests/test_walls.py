@@ -19,7 +19,7 @@ RANKS = (
     ("atlas", "loaders"),
     ("rules",),
     ("expecting", "opinion"),
-    ("sharding",),
+    ("filing", "sharding"),
     ("plan",),
     ("copying", "staging"),
     ("ground", "carrying"),

@@ -23,7 +23,6 @@ Operations, as mappings (`Operation` in `tidoctor.finding`):
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -31,7 +30,6 @@ from tidoctor import document as documents
 from tidoctor.casting import WIDTHS
 from tidoctor.checkpoint import (
     CONFIG,
-    INDEX_CAP,
     SINGLE,
     Checkpoint,
     Entrance,
@@ -39,14 +37,13 @@ from tidoctor.checkpoint import (
     Span,
     Tensor,
     WeightFile,
-    elements,
-    read_index,
     shard_of,
 )
 from tidoctor.document import Document
 from tidoctor.errors import Refused
+from tidoctor.filing import beside, index_file, weight_file
 from tidoctor.finding import Operation
-from tidoctor.header import Header, serialise, span_bytes
+from tidoctor.header import span_bytes
 from tidoctor.names import printable
 from tidoctor.sharding import shares
 from tidoctor.source import INDEX_SUFFIX
@@ -350,7 +347,7 @@ class _Draft:
                 self.left_out.add(weight.name)
         if self.fresh and len(parts) == 1 and not self._was_sharded() and not self.apart:
             old, rows = parts[0]
-            parts[0] = (old, _joined(rows, self.fresh))
+            parts[0] = (old, beside(rows, self.fresh))
             self.touched.add(str(old))
         elif self.fresh:
             parts.append((None, list(self.fresh)))
@@ -413,24 +410,7 @@ class _Draft:
         was = next((w for w in (*self.before.weights, *self.adopted) if w.name == old), None)
         if was is not None and old not in self.touched:
             return replace(was, name=name)
-        metadata = {"format": "pt"}
-        if was is not None:
-            found = was.header.metadata or {}
-            names = {row.name for row in rows}
-            metadata |= {
-                # An alias note such as {"lm_head.weight": "embed"} lies once both are stored.
-                k: v
-                for k, v in found.items()
-                if isinstance(v, str) and k not in names and v != "" and k != "format"
-            }
-            if found.get("format") in ("pt", "tf", "flax", "mlx", "np"):
-                metadata["format"] = str(found["format"])
-        raw, entries = serialise([(r.name, r.dtype, r.shape, r.nbytes) for r in rows], metadata)
-        size = len(raw) + (entries[-1].end if entries else 0)
-        header = Header(
-            entries=entries, metadata=metadata, defects=(), length=len(raw) - 8, size=size
-        )
-        return WeightFile(name, header, None)
+        return weight_file(name, was, rows)
 
     def _index(
         self, stem: str, sharded: bool, tensors: Mapping[str, Tensor], texts: dict[str, bytes]
@@ -442,42 +422,9 @@ class _Draft:
             return None
         name = stem + INDEX_SUFFIX
         self.left_out.discard(name)
-        weight_map = {n: tensors[n].file for n in sorted(tensors)}
-        total = sum(t.nbytes for t in tensors.values())
-        old = self.before.index
-        if (
-            old
-            and dict(old.weight_map) == weight_map
-            and old.total_size == total
-            and not old.refused
-            and not old.document.problems
-        ):
-            return old
-        document = self._index_document(old, weight_map, total, tensors)
-        texts[name] = documents.encode(document)
-        written = documents.parse(texts[name], max_bytes=INDEX_CAP)
-        return read_index(self.before.source, name, written)
-
-    def _index_document(
-        self,
-        old: Index | None,
-        weight_map: Mapping[str, str],
-        total: int,
-        tensors: Mapping[str, Tensor],
-    ) -> Document:
-        if old is None or not isinstance(old.document.data, dict):
-            fresh = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            text = json.dumps(fresh, indent=2, ensure_ascii=False) + "\n"
-            return documents.parse(text.encode("utf-8", "surrogatepass"), max_bytes=INDEX_CAP)
-        document = old.document.set(("weight_map",), dict(weight_map))
-        metadata = old.document.data.get("metadata")
-        if not isinstance(metadata, dict):
-            return document.set(("metadata",), {"total_size": total})
-        document = document.set(("metadata", "total_size"), total)
-        if "total_parameters" in metadata:
-            count = sum(elements(t.shape) for t in tensors.values())
-            document = document.set(("metadata", "total_parameters"), count)
-        return document
+        index, text = index_file(self.before.source, name, self.before.index, tensors)
+        texts |= {name: text} if text is not None else {}
+        return index
 
     def _files(self, weights: list[WeightFile], texts: Mapping[str, bytes]) -> dict[str, int]:
         gone = {w.name for w in (*self.before.weights, *self.adopted)} | self.left_out
@@ -492,22 +439,3 @@ class _Draft:
         if stem == SINGLE:
             return "single"
         return self.before.entrance
-
-
-_BLOCK = 4096  # bytes; see `tidoctor.ground`
-
-
-def _joined(rows: Sequence[Tensor], fresh: Iterable[Tensor]) -> list[Tensor]:
-    """The rows of a file with new ones.
-
-    One that points at the bytes of another stands right behind it if they are whole blocks: then
-    all that follows keeps its place in a block, so that every byte can be cloned. Others come last.
-    """
-    joined = list(rows)
-    for row in fresh:
-        twin = next((i for i, r in enumerate(joined) if r.span == row.span), None)
-        if twin is not None and row.nbytes % _BLOCK == 0:
-            joined.insert(twin + 1, row)
-        else:
-            joined.append(row)
-    return joined

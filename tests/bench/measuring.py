@@ -14,6 +14,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tidoctor.checkpoint import elements as elements  # noqa: E402
 from tidoctor.header import serialise  # noqa: E402
 
 PYTHON = sys.executable
@@ -111,7 +112,7 @@ def llama(folder: Path, layers: int = 16, *, prefix: str = "", sparse: bool = Fa
         (f"model.layers.{i}.{name}.weight", shape) for i in range(layers) for name, shape in LAYER
     ]
     shapes.append(("model.norm.weight", [2048]))
-    rows = [(prefix + name, "BF16", shape, 2 * _count(shape)) for name, shape in shapes]
+    rows = [(prefix + name, "BF16", shape, 2 * elements(shape)) for name, shape in shapes]
     head, entries = serialise(rows, {"format": "pt"})
     with (folder / "model.safetensors").open("wb") as f:
         f.write(head)
@@ -121,13 +122,6 @@ def llama(folder: Path, layers: int = 16, *, prefix: str = "", sparse: bool = Fa
         f.flush()
         os.fsync(f.fileno())
     return len(head) + entries[-1].end
-
-
-def _count(shape: Sequence[int]) -> int:
-    n = 1
-    for d in shape:
-        n *= d
-    return n
 
 
 def _fill(write: Callable[[bytes], object], size: int) -> None:
@@ -140,7 +134,7 @@ def _fill(write: Callable[[bytes], object], size: int) -> None:
 
 
 def write_sparse(folder: Path, shards: list[list[Row]], config: dict[str, object]) -> None:
-    """Shards whose data are holes."""
+    """Shards whose data are holes, but for the first bytes of a head: it is not the embedding."""
     folder.mkdir(parents=True)
     places = {}
     for k, rows in enumerate(shards, 1):
@@ -148,6 +142,10 @@ def write_sparse(folder: Path, shards: list[list[Row]], config: dict[str, object
         head, entries = serialise(rows, {"format": "pt"})
         with (folder / file).open("wb") as f:
             f.write(head)
+            for entry in entries:
+                if entry.name == "lm_head.weight":
+                    f.seek(len(head) + entry.begin)
+                    f.write(b"\x3c" * 64)
             f.truncate(len(head) + entries[-1].end)
         places |= {row[0]: file for row in rows}
     total = sum(row[3] for rows in shards for row in rows)

@@ -24,6 +24,7 @@ from measuring import (
     Row,
     Usage,
     alternate,
+    elements,
     in_a_process,
     llama,
     machine,
@@ -115,26 +116,23 @@ def llama_70b() -> list[list[Row]]:
             f"{at}self_attn.q_proj.weight": [8192, 8192], f"{at}self_attn.v_proj.weight": [1024, 8192],
         }  # fmt: skip
     shapes |= {"model.norm.weight": [8192], "lm_head.weight": [128256, 8192]}
-    rows = [(n, "BF16", s, 2 * s[0] * (s[1] if len(s) > 1 else 1)) for n, s in shapes.items()]
+    rows = [(n, "BF16", s, 2 * elements(s)) for n, s in shapes.items()]
     return [rows[i : i + 25] for i in range(0, len(rows), 25)]
 
 
-def experts(count: int, shards: int) -> list[list[Row]]:
-    """So many tensors, as those of a model with many experts."""
-    names = (
-        f"model.layers.{i}.mlp.experts.{e}.{p}.weight"
-        for i in range(1 + count // 768) for e in range(256)
-        for p in ("up_proj", "down_proj", "gate_proj")
-    )  # fmt: skip
-    rows = [("model.embed_tokens.weight", "BF16", [1024, 64], 1024 * 64 * 2)]
-    rows += [(name, "BF16", [64, 64], 64 * 64 * 2) for name, _ in zip(names, range(count - 1), strict=False)]
+def deepseek(shards: int, experts: int = 256) -> list[list[Row]]:
+    """The tensors of a DeepSeek-V3, with their real names and shapes."""
+    from tidoctor.atlas.expectation import expectation
+
+    said = expectation({**DEEPSEEK, "n_routed_experts": experts}, "DeepseekV3ForCausalLM")
+    rows = [(name, "BF16", list(shape), 2 * elements(shape)) for name, shape in said.disk.items()]
     each = -(-len(rows) // shards)
     return [rows[i : i + each] for i in range(0, len(rows), each)]
 
 
 def make(place: Path, layers: int) -> None:
     write_sparse(place / "70b", llama_70b(), LLAMA_70B)
-    write_sparse(place / "many", experts(91_991, 163), DEEPSEEK)
+    write_sparse(place / "many", deepseek(163, 512), {**DEEPSEEK, "n_routed_experts": 512})
     for name, config in (("llama", LLAMA_70B), ("deepseek", DEEPSEEK)):
         (place / "configs" / name).mkdir(parents=True)
         (place / "configs" / name / "config.json").write_text(json.dumps(config))
@@ -181,7 +179,7 @@ def reading(table: Table, place: Path) -> None:
     typer = ("a typer program", [PYTHON, "-c", TYPER])
     for name, title in (("llama", "Llama-70B"), ("deepseek", "DeepSeek-V3")):
         table.row(f"expect {title}", [*TIDOCTOR, "expect", str(place / "configs" / name)], typer)
-    for name, title in (("70b", "723 tensors, 30 shards"), ("many", "91,991 tensors, 163 shards")):
+    for name, title in (("70b", "723 tensors, 30 shards"), ("many", "90,000 tensors, 163 shards")):
         source = str(place / name)
         peers = [("safe_open over all names", [PYTHON, "-c", SAFE_OPEN, source])]
         peers += [("huggingface_hub", [PYTHON, "-c", HUB, source])] * installed("huggingface_hub")
