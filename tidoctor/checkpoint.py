@@ -21,6 +21,7 @@ from tidoctor.header import parse as parse_header
 from tidoctor.names import natural_key
 from tidoctor.source import CONFIG as CONFIG
 from tidoctor.source import CONFIG_CAP, INDEX_SUFFIX, WEIGHT_SUFFIX, Source
+from tidoctor.source import mode as file_mode
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -129,6 +130,10 @@ class Checkpoint:
     def parameters(self) -> int:
         """Number of elements of all tensors that count."""
         return sum(elements(t.shape) for t in self.tensors.values())
+
+    def mode(self, file: str) -> int | None:
+        """The permission bits of a file of the source, None where there are none."""
+        return file_mode(self.source, file)
 
     def rows(self, weight: WeightFile) -> list[Tensor]:
         """The rows of one file that is read, in the order of its data."""
