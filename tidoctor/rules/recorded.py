@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidoctor.finding import Evidence, Finding, Location
-from tidoctor.manifest import digest
 from tidoctor.names import printable, some_patterns
 from tidoctor.rules.rule import ERROR, NotApplicable, advice, found, rule
 from tidoctor.rules.view import View
@@ -30,6 +29,8 @@ def unlike_manifest(view: View) -> Iterator[Finding]:
     manifest = view.manifest
     if manifest is None:
         raise NotApplicable("no manifest was given")
+    from tidoctor.manifest import digest
+
     wrong: dict[str, str] = {}
     for name, recorded in manifest.tensors.items():
         tensor = view.checkpoint.tensors.get(name)

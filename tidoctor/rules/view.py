@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tidoctor.atlas import families
 from tidoctor.atlas.expectation import Expectation, expectation
@@ -19,7 +20,6 @@ from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location, Operation, Verdict
 from tidoctor.header import span_bytes
-from tidoctor.manifest import Manifest
 from tidoctor.names import (
     any_altered,
     brief,
@@ -37,6 +37,9 @@ from tidoctor.rules.causes import Account, Explained, account
 from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
+
+if TYPE_CHECKING:
+    from tidoctor.manifest import Manifest
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 GENERATING = (
