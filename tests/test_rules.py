@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import LLAMA, Memory, build, llama, promised, safetensors_bytes
+from checkpoints import LLAMA, Memory, build, llama, promised, safetensors_bytes, write
 
 import tidoctor
 from tidoctor import rules
@@ -380,6 +381,7 @@ def test_every_rule_is_seen_to_find_something() -> None:
     seen = {code for _, expected in SICK.values() for code in expected} | {"D03", "D04"}
     seen |= {"N06", "N08", "N09", "N10"}  # in test_rules_expected.py
     seen |= {"L01", "L02", "L03"}  # in test_loaders_verdicts.py
+    seen |= {"D06", "F06"}  # in test_manifest.py and below: they need files on a disk
     seen |= set(codes(examine(DISPUTED)))
     overlapping = safetensors_bytes({"a": ("F32", [1], b"1234"), "b": ("F32", [1], b"")})
     seen |= set(codes(examine({"model.safetensors": overlapping})))
@@ -611,3 +613,18 @@ def test_a_head_of_another_dtype_is_not_passed_over() -> None:
     assert {n.code for n in found.not_run} >= {"H04", "H05"}
     assert "the head is F32" in {n.code: n.reason for n in found.not_run}["H05"]
     assert "H05" not in {n.code for n in examine(build(table, LLAMA)).not_run}
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "told"),
+    [(0o600, 0o644, True), (0o640, 0o644, True), (0o644, 0o644, False), (0o600, 0o600, False),
+     (0o644, 0o600, False)],
+)  # fmt: skip
+def test_weights_that_only_their_owner_may_read(
+    tmp_path: Path, weights: int, config: int, told: bool
+) -> None:
+    folder = write(tmp_path / "a", llama(), LLAMA)
+    (folder / "model.safetensors").chmod(weights)
+    (folder / "config.json").chmod(config)
+    found = tidoctor.diagnose(folder)
+    assert codes(found).get("F06") == ("note" if told else None)

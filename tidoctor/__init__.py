@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
+    from tidoctor.form import Form
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule
+    from tidoctor.rules.judging import Prescribe
 
 __all__ = [
     "__version__", "diagnose", "expect", "explain", "identify", "open", "repair", "second_opinion",
@@ -49,25 +51,35 @@ def diagnose(
     ignore: Sequence[str] = (),
     deep: bool = False,
     loaders: Sequence[str] = (),
+    manifest: str | Path | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `wanted` is the class, or a task such as `causal-lm`, that it must serve; `select` and `ignore`
     are codes, names or families of rules; `deep` reads all values; `loaders` are those whose
-    verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`.
+    verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`; `manifest` is a file that a repair
+    wrote, against which every tensor is held.
     Raises Unreadable, or Usage for an unknown code, class or loader.
     """
     from tidoctor import rules
     from tidoctor.checkpoint import Checkpoint
 
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
-    if not loaders:
-        return rules.diagnose(checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep)
-    from tidoctor.variants import prescribe
+    recorded = None
+    prescribe: Prescribe | None = None
+    if manifest is not None:
+        from pathlib import Path
 
+        from tidoctor.manifest import read
+
+        recorded = read(Path(manifest))
+    if loaders:
+        from tidoctor import variants
+
+        prescribe = variants.prescribe
     return rules.diagnose(
         checkpoint, wanted=wanted, select=select, ignore=ignore, deep=deep, loaders=loaders,
-        prescribe=prescribe,
+        manifest=recorded, prescribe=prescribe,
     )  # fmt: skip
 
 
@@ -99,6 +111,7 @@ def repair(
     ignore: Sequence[str] = (),
     loaders: Sequence[str] = (),
     partial: bool = False,
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -107,11 +120,13 @@ def repair(
 
     Safe cures are applied; `accept` lists the codes of others that may be, and a `donor` is the
     consent to take lost tensors from it. `loaders`, such as `candle@0.7.1`, are those that have to
-    take the result: the cheapest variant is chosen that all of them load. Nothing is written when
-    an error would remain, unless `partial`, nor when there is nothing to do. Raises Unreadable,
-    Unwritable, Refused or Usage.
+    take the result: the cheapest variant is chosen that all of them load. `form` (of
+    `tidoctor.form`) says how the files of the result come about. Nothing is written when an error
+    would remain, unless `partial`, nor when there is nothing to do. Raises Unreadable, Unwritable,
+    Refused or Usage.
     """
     from tidoctor import repairs
+    from tidoctor.form import PLAIN
 
     return repairs.repair(
         source,
@@ -123,6 +138,7 @@ def repair(
         ignore=ignore,
         loaders=loaders,
         partial=partial,
+        form=form or PLAIN,
         force=force,
         dry_run=dry_run,
         progress=progress,
@@ -134,6 +150,7 @@ def untie(
     dest: str | Path,
     *,
     loaders: Sequence[str] = (),
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -143,10 +160,12 @@ def untie(
     Raises Refused where the head is not tied but lost, and what `repair` raises.
     """
     from tidoctor import retie
+    from tidoctor.form import PLAIN
 
     return retie.untie(
-        source, dest, loaders=loaders, force=force, dry_run=dry_run, progress=progress
-    )
+        source, dest, loaders=loaders, form=form or PLAIN, force=force, dry_run=dry_run,
+        progress=progress,
+    )  # fmt: skip
 
 
 def tie(
@@ -154,6 +173,7 @@ def tie(
     dest: str | Path,
     *,
     loaders: Sequence[str] = (),
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -163,10 +183,12 @@ def tie(
     Raises Refused where they differ, and what `repair` raises.
     """
     from tidoctor import retie
+    from tidoctor.form import PLAIN
 
     return retie.tie(
-        source, dest, loaders=loaders, force=force, dry_run=dry_run, progress=progress
-    )
+        source, dest, loaders=loaders, form=form or PLAIN, force=force, dry_run=dry_run,
+        progress=progress,
+    )  # fmt: skip
 
 
 def expect(source: str | Path, *, as_: str | None = None) -> Expectation:

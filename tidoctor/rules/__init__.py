@@ -24,6 +24,7 @@ from tidoctor.rules import (
     layouts,
     loading,
     names,
+    recorded,
     shards,
 )
 from tidoctor.rules.causes import Explained
@@ -33,6 +34,7 @@ from tidoctor.rules.view import View
 
 if TYPE_CHECKING:
     from tidoctor.loaders import Asked
+    from tidoctor.manifest import Manifest
     from tidoctor.rules.judging import Prescribe
 
 __all__ = [
@@ -51,6 +53,7 @@ _EVALUATION = (
     *head.RULES,
     *expected.RULES,
     *data.RULES,
+    *recorded.RULES,
     *loading.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_EVALUATION, key=lambda r: r.code))
@@ -104,12 +107,13 @@ def diagnose(
     deep: bool = False,
     loaders: Sequence[str] = (),
     prescribe: Prescribe | None = None,
+    manifest: Manifest | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
-    `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
-    that generates makes a bare base class answer for the class with a head. `prescribe` knows of
-    copies that they take.
+    `manifest` is what D06 holds the tensors against. `loaders` are consumers such as
+    `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one that generates makes a bare base
+    class answer for the class with a head. `prescribe` knows of copies that they take.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
@@ -119,6 +123,7 @@ def diagnose(
         checkpoint,
         wanted=wanted,
         deep=deep,
+        manifest=manifest,
         explained=_explained,
         judged=lambda view: loading.judge(view, wishes, prescribe),
     )

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tidoctor.atlas import families
 from tidoctor.atlas.expectation import Expectation, expectation
@@ -36,6 +37,9 @@ from tidoctor.rules.causes import Account, Explained, account
 from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
+
+if TYPE_CHECKING:
+    from tidoctor.manifest import Manifest
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 GENERATING = (
@@ -106,6 +110,7 @@ class View:
 
     `wanted` is the class, or a task such as `causal-lm`, that the checkpoint must serve; None
     leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
+    `manifest` is the record that the tensors are held against.
     `explained` tells of which tensors, by their names in the files, other rules have spoken;
     `judged` what the loaders that were asked about make of it.
     """
@@ -116,11 +121,13 @@ class View:
         *,
         wanted: str | None = None,
         deep: bool = False,
+        manifest: Manifest | None = None,
         explained: Callable[[View], Explained] = lambda view: Explained(),
         judged: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
     ) -> None:
         self.checkpoint = checkpoint
         self.deep = deep
+        self.manifest = manifest
         self._explained = explained
         self._judged = judged
         self.wish = wanted
@@ -617,10 +624,8 @@ class View:
     def need_bytes(self, tensor: Tensor) -> None:
         """Raise CannotRun when the bytes of a tensor are not all in its file."""
         for weight in self.checkpoint.weights:
-            if weight.name == tensor.file and weight.whole is not None:
-                size = weight.header.size
-                if tensor.span.end > size:
-                    raise CannotRun(f"{weight.name} ends before the last byte of {tensor.name}")
+            if weight.whole == tensor.span[:2] and tensor.span.end > weight.header.size:
+                raise CannotRun(f"{weight.name} ends before the last byte of {tensor.name}")
 
     # --- tie ---
 

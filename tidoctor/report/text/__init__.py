@@ -10,6 +10,7 @@ from tidoctor.names import printable
 from tidoctor.report.style import Style
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
-    from tidoctor.writer import Cost
 
 
 class Text:
