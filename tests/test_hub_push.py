@@ -156,3 +156,13 @@ def test_nothing_is_sent_when_nothing_was_written(
     assert main(line) == 1
     assert json.loads(capsys.readouterr().out)["push"] is None
     assert not any(r.method in ("POST", "PUT") for r in model.log)
+
+
+@pytest.mark.parametrize("where", [["--push", "me/m"], ["--create-pr"]])
+def test_an_overlay_is_not_sent(
+    model: FakeHub, tmp_path: Path, capsys: Capture, where: list[str]
+) -> None:
+    assert main(["untie", "me/m", str(tmp_path / "out"), "--delta", *where]) == 2
+    said = capsys.readouterr().err
+    assert f"--delta: contradicts {where[0]}" in said and len(said.splitlines()) == 1, said
+    assert not (tmp_path / "out").exists() and not model.log

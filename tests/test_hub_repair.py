@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fakehub import FakeHub, Fault, safetensors
 
 import tidoctor
 from tidoctor.errors import Unreadable, Unwritable, Usage
+from tidoctor.form import Form
 from tidoctor.source import transfer
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +53,27 @@ def test_a_repair_of_a_remote_model_is_that_of_its_copy(
     assert ours.receipt and theirs.receipt
     assert ours.receipt.verified == theirs.receipt.verified
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "local"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [Form(delta=True), Form(single_file=True), Form(max_shard_size=1 << 12),
+     Form(dtypes=(("*", "BF16"),)), Form(link="hard")],
+)  # fmt: skip
+def test_a_remote_model_takes_every_form_that_its_copy_takes(
+    hub: FakeHub, tmp_path: Path, form: Form
+) -> None:
+    hub.repo("org/m", build(llama(head=False), TIED, shards=3, files=OTHERS))
+    local = write(tmp_path / "local", llama(head=False), TIED, shards=3, files=OTHERS)
+    sums = []
+    for source in (str(local), "org/m"):
+        dest = tmp_path / f"out{len(sums)}"
+        recorded = dest.with_suffix(".json")
+        done = tidoctor.untie(source, dest, form=replace(form, manifest=recorded))
+        assert done.receipt and not done.exit_code
+        rows = json.loads(recorded.read_text())["tensors"]
+        sums.append((tree(dest), [(row["name"], row["sha256"]) for row in rows]))
+    assert sums[0] == sums[1] and sums[0][0]
 
 
 def test_only_the_tensor_of_a_donor_is_fetched(hub: FakeHub, tmp_path: Path) -> None:

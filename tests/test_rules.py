@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import LLAMA, Memory, build, llama, promised, safetensors_bytes
+from checkpoints import LLAMA, Memory, build, llama, promised, safetensors_bytes, write
 
 import tidoctor
 from tidoctor import rules
@@ -391,6 +392,7 @@ def test_every_rule_is_seen_to_find_something() -> None:
     seen |= {"X01"}  # in test_origin.py
     seen |= {"H13"}  # below
     seen |= {"C13", "H14"}  # in test_generations.py
+    seen |= {"X03", "F06"}  # in test_manifest.py and below: they need files on a disk
     seen |= set(codes(examine(DISPUTED)))
     overlapping = safetensors_bytes({"a": ("F32", [1], b"1234"), "b": ("F32", [1], b"")})
     seen |= set(codes(examine({"model.safetensors": overlapping})))
@@ -658,3 +660,18 @@ def test_a_classifier_has_a_row_for_each_label(files: Files, sick: bool) -> None
         assert found[0].cure is not None
         after = Plan((found[0].cure.operations,)).apply(before)
         assert not [f for f in rules.diagnose(after).findings if f.severity > 1]
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "told"),
+    [(0o600, 0o644, True), (0o640, 0o644, True), (0o644, 0o644, False), (0o600, 0o600, False),
+     (0o644, 0o600, False)],
+)  # fmt: skip
+def test_weights_that_only_their_owner_may_read(
+    tmp_path: Path, weights: int, config: int, told: bool
+) -> None:
+    folder = write(tmp_path / "a", llama(), LLAMA)
+    (folder / "model.safetensors").chmod(weights)
+    (folder / "config.json").chmod(config)
+    found = tidoctor.diagnose(folder)
+    assert codes(found).get("F06") == ("note" if told else None)

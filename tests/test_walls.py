@@ -12,15 +12,20 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 
 # A module imports only from its own rank and from ranks before it.
 RANKS = (
-    ("errors", "names", "finding"),
-    ("document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
+    ("errors", "names", "finding", "form"),
+    ("casting", "document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
     ("checkpoint",),
+    ("manifest",),
     ("atlas", "loaders", "promise"),
     ("rules",),
     ("expecting", "opinion", "settings", "baseline", "many", "promising"),
+    ("filing", "sharding"),
     ("plan",),
-    ("copying", "staging", "carrying", "writer", "comparison"),
-    ("donors", "tying"),
+    ("copying", "staging"),
+    ("ground", "carrying"),
+    ("assembly",),
+    ("destination", "verification", "writer", "comparison"),
+    ("donors", "tying", "forming", "kinship"),
     ("cures",),
     ("variants",),
     ("repairs",),
@@ -39,8 +44,8 @@ HOMES = {
     "rich": ("report",),
     "huggingface_hub": ("source",),
     "fsspec": ("source",),
-    "safetensors": ("copying", "writer"),
-    "numpy": ("rules", "copying", "writer", "atlas.learn"),
+    "safetensors": (),
+    "numpy": ("casting", "kinship", "rules", "atlas.learn"),
     # `atlas.installed` is a program that only ever runs in a process of its own: `opinion` starts
     # it by its file name when a user asks for the library that is there.
     "torch": ("atlas.learner", "atlas.learn", "atlas.installed"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
+    from tidoctor.form import Form
     from tidoctor.opinion import Opinion
     from tidoctor.promise import Promise
     from tidoctor.repairs import Treatment
@@ -54,6 +55,7 @@ def diagnose(
     promise: str | Path | Promise | None = None,
     donor: str | Path | Checkpoint | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    manifest: str | Path | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
@@ -61,7 +63,8 @@ def diagnose(
     are codes, names or families of rules; `deep` reads all values; `loaders` are those whose
     verdict is wanted, such as `candle@0.7.1`, `vllm` or `all`; `promise` is a file that `inspect
     --write-promise` wrote, to which the checkpoint has to keep; `donor` is the model it was made
-    from, whose tensors it should have; `progress` is told how far reading all values has come.
+    from, whose tensors it should have; `progress` is told how far reading all values has come;
+    `manifest` is a file that a repair wrote, against which every tensor is held.
     Raises Unreadable, or Usage for an unknown code, class or loader.
     """
     from pathlib import Path, PurePath
@@ -73,6 +76,11 @@ def diagnose(
     checkpoint = source if isinstance(source, Checkpoint) else open(source)
     if isinstance(promise, (str, PurePath)):
         promise = load_promise(Path(promise))
+    recorded = None
+    if manifest is not None:
+        from tidoctor.manifest import read
+
+        recorded = read(Path(manifest))
     copies = None
     if loaders:
         from tidoctor.variants import prescribe
@@ -87,6 +95,7 @@ def diagnose(
         loaders=loaders,
         prescribe=copies,
         promise=promise,
+        manifest=recorded,
         progress=progress,
         origin=donor if donor is None or isinstance(donor, Checkpoint) else open(donor),
     )
@@ -138,6 +147,7 @@ def repair(
     ignore: Sequence[str] = (),
     loaders: Sequence[str] = (),
     partial: bool = False,
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -146,11 +156,13 @@ def repair(
 
     Safe cures are applied; `accept` lists the codes of others that may be, and a `donor` is the
     consent to take lost tensors from it. `loaders`, such as `candle@0.7.1`, are those that have to
-    take the result: the cheapest variant is chosen that all of them load. Nothing is written when
-    an error would remain, unless `partial`, nor when there is nothing to do. Raises Unreadable,
-    Unwritable, Refused or Usage.
+    take the result: the cheapest variant is chosen that all of them load. `form` (of
+    `tidoctor.form`) says how the files of the result come about. Nothing is written when an error
+    would remain, unless `partial`, nor when there is nothing to do. Raises Unreadable, Unwritable,
+    Refused or Usage.
     """
     from tidoctor import repairs
+    from tidoctor.form import PLAIN
 
     return repairs.repair(
         source,
@@ -162,6 +174,7 @@ def repair(
         ignore=ignore,
         loaders=loaders,
         partial=partial,
+        form=form or PLAIN,
         force=force,
         dry_run=dry_run,
         progress=progress,
@@ -173,6 +186,7 @@ def untie(
     dest: str | Path,
     *,
     loaders: Sequence[str] = (),
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -182,10 +196,12 @@ def untie(
     Raises Refused where the head is not tied but lost, and what `repair` raises.
     """
     from tidoctor import retie
+    from tidoctor.form import PLAIN
 
     return retie.untie(
-        source, dest, loaders=loaders, force=force, dry_run=dry_run, progress=progress
-    )
+        source, dest, loaders=loaders, form=form or PLAIN, force=force, dry_run=dry_run,
+        progress=progress,
+    )  # fmt: skip
 
 
 def tie(
@@ -193,6 +209,7 @@ def tie(
     dest: str | Path,
     *,
     loaders: Sequence[str] = (),
+    form: Form | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -202,10 +219,12 @@ def tie(
     Raises Refused where they differ, and what `repair` raises.
     """
     from tidoctor import retie
+    from tidoctor.form import PLAIN
 
     return retie.tie(
-        source, dest, loaders=loaders, force=force, dry_run=dry_run, progress=progress
-    )
+        source, dest, loaders=loaders, form=form or PLAIN, force=force, dry_run=dry_run,
+        progress=progress,
+    )  # fmt: skip
 
 
 def expect(source: str | Path, *, as_: str | None = None) -> Expectation:

@@ -83,16 +83,22 @@ def _uncollected() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that unfinished files are cleared away."""
+    """Treat SIGTERM and a lost terminal as Ctrl-C, so that unfinished files are cleared away.
+
+    What the caller has set otherwise stays, as `nohup` sets SIGHUP.
+    """
+    numbers = (signal.SIGTERM, *((signal.SIGHUP,) if sys.platform != "win32" else ()))
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     try:
-        before = signal.signal(signal.SIGTERM, _terminate)
+        for number in taken:
+            signal.signal(number, _terminate)
     except ValueError:  # outside the main thread there are no signals to take
-        yield
-        return
+        taken = []
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

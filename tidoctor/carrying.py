@@ -58,6 +58,23 @@ def company(planned: Checkpoint) -> Company:
     return Company(tuple(files), tuple(folders), tuple(left_out))
 
 
+def overlaid(planned: Checkpoint) -> tuple[str, ...]:
+    """What has to be done to the files of the source for what is new to make the result with them.
+
+    Each is "rename A to B" or "remove A"; without any, an overlay is just dropped in.
+    """
+    written = {weight.name for weight in planned.weights} | planned.texts.keys()
+    moved = {
+        w.whole[1]: w.name
+        for w in planned.weights
+        if w.whole and w.whole[0] is planned.source and w.whole[1] != w.name
+    }
+    gone = (_origins(planned) | planned.left_out) & planned.source.files().keys()
+    lines = [f"rename {printable(old)} to {printable(new)}" for old, new in moved.items()]
+    lines += [f"remove {printable(name)}" for name in sorted(gone - written - moved.keys())]
+    return tuple(lines)
+
+
 def reasons(planned: Checkpoint) -> Callable[[str], str | None]:
     """A function that says of a file of the source why it does not go along, None if it does.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from tidoctor.casting import WIDTHS, cast
 from tidoctor.document import Document
 from tidoctor.document import parse as parse_document
 from tidoctor.errors import Unreadable
@@ -20,6 +21,7 @@ from tidoctor.header import parse as parse_header
 from tidoctor.names import natural_key
 from tidoctor.source import CONFIG as CONFIG
 from tidoctor.source import CONFIG_CAP, INDEX_SUFFIX, WEIGHT_SUFFIX, Source
+from tidoctor.source import mode as file_mode
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -43,18 +45,23 @@ class Span(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """One row: a name, dtype and shape, the weight file it stands in and where its bytes are."""
+    """One row: a name, dtype and shape, the weight file it stands in and where its bytes are.
+
+    `stored` is the type that the bytes have there when a plan wants them converted, else empty.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     file: str
     span: Span
+    stored: str = ""
 
     @property
     def nbytes(self) -> int:
-        """Length in bytes."""
-        return self.span.end - self.span.begin
+        """Length in bytes, once converted."""
+        length = self.span.end - self.span.begin
+        return length // WIDTHS[self.stored] * WIDTHS[self.dtype] if self.stored else length
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,10 @@ class Checkpoint:
         """Number of elements of all tensors that count."""
         return sum(elements(t.shape) for t in self.tensors.values())
 
+    def mode(self, file: str) -> int | None:
+        """The permission bits of a file of the source, None where there are none."""
+        return file_mode(self.source, file)
+
     def rows(self, weight: WeightFile) -> list[Tensor]:
         """The rows of one file that is read, in the order of its data."""
         here = {t.name: t for t in self.shadows if t.file == weight.name}
@@ -148,7 +159,18 @@ class Checkpoint:
     def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a tensor, fewer when its file ends before."""
         span = tensor.span
+        if tensor.stored:
+            return self._converted(tensor, begin, min(end, tensor.nbytes))
         return span.source.read(span.file, span.begin + begin, min(span.begin + end, span.end))
+
+    def _converted(self, tensor: Tensor, begin: int, end: int) -> bytes:
+        source, file, start, _ = tensor.span
+        wide, narrow = WIDTHS[tensor.stored], WIDTHS[tensor.dtype]
+        first, last = begin // narrow, -(-end // narrow)
+        data = source.read(file, start + first * wide, start + last * wide)
+        whole = data[: len(data) // wide * wide]
+        numbers, _ = cast(whole, tensor.stored, tensor.dtype)
+        return numbers[begin - first * narrow : end - first * narrow]
 
     def chunks(self, tensor: Tensor, size: int | None = None) -> Iterator[bytes]:
         """The bytes of a tensor in pieces of at most `size` bytes, the first ones short.
@@ -166,7 +188,7 @@ class Checkpoint:
         """Whether two tensors have equal dtype, shape and bytes; reads them in pieces."""
         if (a.dtype, a.shape, a.nbytes) != (b.dtype, b.shape, b.nbytes):
             return False
-        if a.span == b.span:
+        if (a.span, a.stored) == (b.span, b.stored):
             return True
         return all(x == y for x, y in zip(self.chunks(a), self.chunks(b), strict=True))
 

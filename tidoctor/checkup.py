@@ -19,6 +19,8 @@ from tidoctor.report.verdict import Exit, FailOn, of_diagnosis
 from tidoctor.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.promise import Promise
@@ -35,7 +37,7 @@ class Checkup:
 
     `settings` bring rules, loaders and waivers, a `baseline` findings that are known; with
     `write_baseline` it is written from what is found instead. A `promise` is what each has to be,
-    a `donor` what each was made from.
+    a `donor` what each was made from, a `manifest` the record of its tensors.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class Checkup:
     write_baseline: bool = False
     promise: Promise | None = None
     donor: str | None = None
+    manifest: Path | None = None
 
     def look(self, source: str, progress: Progress | None = None) -> Seen:
         """Open and diagnose one source; `progress` is told of reading. Raises what these raise."""
@@ -54,7 +57,7 @@ class Checkup:
         found = tidoctor.diagnose(
             checkpoint, wanted=self.wanted, select=asks.select, ignore=asks.ignore,
             deep=self.deep, loaders=asks.loaders, promise=self.promise, donor=self.donor,
-            progress=progress,
+            progress=progress, manifest=self.manifest,
         )  # fmt: skip
         found = self.settings.apply(found, source)
         if self.baseline and not self.write_baseline:

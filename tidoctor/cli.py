@@ -16,6 +16,7 @@ import typer
 import tidoctor
 from tidoctor import completion
 from tidoctor.errors import Usage
+from tidoctor.form import Form, dtype_wish
 from tidoctor.report import Format
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit, FailOn, of_treatment
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from tidoctor.report import Page
     from tidoctor.report.delivery import Delivery, Told
     from tidoctor.settings import Settings
-    from tidoctor.writer import Cost
 
 _EXIT_CODES = """
 \b
@@ -90,6 +90,14 @@ class Full(StrEnum):
     SARIF = "sarif"
     JUNIT = "junit"
     MARKDOWN = "markdown"
+
+
+class LinkMode(StrEnum):
+    """How files that do not change get to the result."""
+
+    AUTO = "auto"
+    HARD = "hard"
+    NEVER = "never"
 
 
 _SOURCE = (
@@ -188,6 +196,44 @@ CreatePr = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace DEST if it exists, atomically.")]
+Link = Annotated[
+    LinkMode,
+    typer.Option(
+        "--link",
+        help="Files that do not change: auto shares their extents where the file system can, else "
+        "copies; hard makes hard links, so that both folders share their bytes; never copies.",
+    ),
+]
+Delta = Annotated[
+    bool,
+    typer.Option(
+        "--delta", help="Write only what is new (shards, index, config): an overlay to upload."
+    ),
+]
+Single = Annotated[bool, typer.Option("--single-file", help="All tensors in one file.")]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(
+        "--max-shard-size", metavar="SIZE",
+        help="Divide the tensors into files of at most this size, such as 5GB or 500MB.",
+    ),
+]
+Dtype = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dtype", metavar="[PATTERN=]TYPE",
+        help="Convert to bf16, f16 or f32: all floating-point tensors, or those whose names match. "
+        "Repeatable; the last that matches counts.",
+    ),
+]
+ManifestFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest", metavar="FILE",
+        help="Write each tensor's file, range, SHA-256 and origin to this file; reads all values. "
+        "tidoctor diagnose --manifest compares later.",
+    ),
+]
 Color = Annotated[When, typer.Option("--color", help="Whether to colour text.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="The report only: no progress, no hints.")
@@ -328,6 +374,13 @@ def diagnose(
             "told (X01).",
         ),
     ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest", metavar="FILE",
+            help="Hold every tensor against this manifest, which a repair wrote; reads all values.",
+        ),
+    ] = None,
     against_installed: Annotated[
         bool,
         typer.Option(
@@ -353,7 +406,8 @@ def diagnose(
     several = of_files or len(listed) > 1
     told = _delivery(format, Full, output, color, quiet, several=several, fail_on=asks.fail_on)
     checkup = Checkup(
-        asks, wanted, deep, against_installed, known, write_baseline, kept, donor
+        asks, wanted, deep, against_installed, known, write_baseline, kept, donor,
+        manifest,
     )
     return checkup.run(told, listed)
 
@@ -391,6 +445,12 @@ def repair(
     partial: Annotated[
         bool, typer.Option("--partial", help="Write although an error would remain.")
     ] = False,
+    link: Link = LinkMode.AUTO,
+    delta: Delta = False,
+    single_file: Single = False,
+    max_shard_size: ShardSize = None,
+    dtype: Dtype = None,
+    manifest: ManifestFile = None,
     force: Force = False,
     dry_run: DryRun = False,
     push: Push = None,
@@ -411,15 +471,16 @@ def repair(
     """
     asks = _settings(config, isolated, select, ignore, fail_on=fail_on)
     told = _delivery(format, Full, output, color, quiet, fail_on=asks.fail_on)
+    form = _form(link, delta, single_file, max_shard_size, dtype, manifest)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.repair(
             source, dest, wanted=wanted, donor=donor, accept=_codes(accept),
             select=asks.select, ignore=asks.ignore, loaders=_codes(loaders),
-            partial=partial, force=force, dry_run=dry_run, progress=progress,
+            partial=partial, form=form, force=force, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
-    sent = (push, create_pr)
+    sent = _sent(source, push, create_pr, form)
     return _treat(
         told, source, operate, dry_run=dry_run, fail_on=FailOn(asks.fail_on), sent=sent
     )
@@ -435,6 +496,12 @@ def untie(
     source: Source,
     dest: Dest,
     loaders: Readers = None,
+    link: Link = LinkMode.AUTO,
+    delta: Delta = False,
+    single_file: Single = False,
+    max_shard_size: ShardSize = None,
+    dtype: Dtype = None,
+    manifest: ManifestFile = None,
     force: Force = False,
     dry_run: DryRun = False,
     push: Push = None,
@@ -449,13 +516,16 @@ def untie(
     For loaders that ask for lm_head.weight although the embedding serves as head.
     """
     told = _delivery(format, Plain, output, color, quiet)
+    form = _form(link, delta, single_file, max_shard_size, dtype, manifest)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.untie(
-            source, dest, loaders=_codes(loaders), force=force, dry_run=dry_run, progress=progress
-        )
+            source, dest, loaders=_codes(loaders), form=form, force=force, dry_run=dry_run,
+            progress=progress,
+        )  # fmt: skip
 
-    return _treat(told, source, operate, dry_run=dry_run, sent=(push, create_pr))
+    sent = _sent(source, push, create_pr, form)
+    return _treat(told, source, operate, dry_run=dry_run, sent=sent)
 
 
 @app.command(epilog=_epilog("tidoctor tie ./my-model ./tied"))
@@ -463,6 +533,12 @@ def tie(
     source: Source,
     dest: Dest,
     loaders: Readers = None,
+    link: Link = LinkMode.AUTO,
+    delta: Delta = False,
+    single_file: Single = False,
+    max_shard_size: ShardSize = None,
+    dtype: Dtype = None,
+    manifest: ManifestFile = None,
     force: Force = False,
     dry_run: DryRun = False,
     push: Push = None,
@@ -477,13 +553,16 @@ def tie(
     Refused unless they are equal byte for byte.
     """
     told = _delivery(format, Plain, output, color, quiet)
+    form = _form(link, delta, single_file, max_shard_size, dtype, manifest)
 
     def operate(progress: Progress) -> Treatment:
         return tidoctor.tie(
-            source, dest, loaders=_codes(loaders), force=force, dry_run=dry_run, progress=progress
-        )
+            source, dest, loaders=_codes(loaders), form=form, force=force, dry_run=dry_run,
+            progress=progress,
+        )  # fmt: skip
 
-    return _treat(told, source, operate, dry_run=dry_run, sent=(push, create_pr))
+    sent = _sent(source, push, create_pr, form)
+    return _treat(told, source, operate, dry_run=dry_run, sent=sent)
 
 
 @app.command(
@@ -687,8 +766,34 @@ def _codes(given: Sequence[str] | None) -> list[str]:
     return [code for text in given or () for part in text.split(",") if (code := part.strip())]
 
 
+def _form(
+    link: LinkMode,
+    delta: bool,
+    single_file: bool,
+    size: str | None,
+    dtypes: list[str] | None,
+    manifest: Path | None,
+) -> Form:
+    most = None
+    if size is not None:
+        from tidoctor.sharding import byte_size
+
+        most = byte_size(size)
+    wishes = tuple(map(dtype_wish, dtypes or ()))
+    return Form(link.value, delta, single_file, most, wishes, manifest)
+
+
 def _matcher(globs: Sequence[str] | None) -> Callable[[str], bool]:
     return lambda name: not globs or any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _sent(source: str, push: str | None, create_pr: bool, form: Form) -> tuple[str | None, bool]:
+    """Where the result goes besides. Raises Usage when it cannot."""
+    if push is not None or create_pr:
+        from tidoctor import shipping
+
+        shipping.check(source, push, create_pr, delta=form.delta)
+    return push, create_pr
 
 
 def _treat(
@@ -700,34 +805,29 @@ def _treat(
     fail_on: FailOn = FailOn.ERROR,
     sent: tuple[str | None, bool] = (None, False),
 ) -> int:
-    from tidoctor import writer
     from tidoctor.report.progress import Progress as Line
-
-    if any(sent):
-        from tidoctor import shipping
-
-        shipping.check(source, *sent)
 
     def examine(_: str) -> Told:
         with Line(quiet=told.quiet) as line:
             done = operate(line)
-        cost = writer.cost(done.planned) if done.plan else None
         code = of_treatment(done, fail_on)
         if any(sent):
-            text = _described(done, cost, code)
+            from tidoctor import shipping
+
+            text = _described(done, code)
             repo, create_pr = sent
             done = shipping.ship(done, repo, text, create_pr=create_pr, dry_run=dry_run)
-        return told.page.treatment(done, cost, dry_run=dry_run, exit_code=code), code
+        return told.page.treatment(done, done.cost, dry_run=dry_run, exit_code=code), code
 
     return told.each([source], examine)
 
 
-def _described(done: Treatment, cost: Cost | None, code: int) -> str:
+def _described(done: Treatment, code: int) -> str:
     """The report as the description of a commit."""
     from tidoctor.report import page
     from tidoctor.report.style import Style
 
-    told = page(Format.TEXT, Style()).treatment(done, cost, dry_run=False, exit_code=code)
+    told = page(Format.TEXT, Style()).treatment(done, done.cost, dry_run=False, exit_code=code)
     return f"```\n{told}```\n"
 
 

@@ -1,8 +1,7 @@
 """Bytes from file to file without holding them, and proof that they arrived.
 
-A whole file is cloned where the file system shares extents; else ranges move inside the kernel, and
-only where it cannot do that through one reused buffer. What arrived is compared byte for byte, so
-nothing here has to be trusted, neither copy offload nor the map of a sparse file's holes.
+Files and ranges are cloned where the file system shares extents. Else they are read, written and
+read back piece by piece through two reused buffers: every byte is compared with what was read.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import struct
 import sys
 import threading
 import zlib
@@ -20,16 +20,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tidoctor.checkpoint import Span
+from tidoctor.casting import WIDTHS, cast
+from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.source import Source, reason
 from tidoctor.source.distant import Distant, Received
 from tidoctor.source.folder import Folder
 
-STEP = 64 << 20  # bytes per kernel call: long enough for full speed, short enough for Ctrl-C
-BUFFER = 8 << 20  # bytes held at most when the kernel cannot copy, or asked of a distant source
-PIECE = 256 << 10  # bytes compared at once; both sides then stay in the processor's cache
+BUFFER = 8 << 20  # bytes asked of a distant source, or written at once
+PIECE = 256 << 10  # bytes copied or compared at once; all then stay in the processor's cache
 
 UNSUPPORTED = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP,
@@ -37,10 +37,13 @@ UNSUPPORTED = frozenset(
 )  # fmt: skip
 """How systems and file systems say that they lack an operation: another way is tried then."""
 
-_FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int); Python knows the name from 3.12 on
+# linux/fs.h; Python knows these names from 3.12 on
+_FICLONE = 0x40049409  # _IOW(0x94, 9, int)
+_FICLONERANGE = 0x4020940D  # _IOW(0x94, 13, struct file_clone_range)
+_CLONE_STEP = 1 << 30  # bytes per call, a multiple of every block size
 
 
-class _Identity(NamedTuple):
+class Identity(NamedTuple):
     """What changes when a file is replaced or written to."""
 
     device: int
@@ -49,7 +52,8 @@ class _Identity(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> _Identity:
+    def of(cls, status: os.stat_result) -> Identity:
+        """That of a file with this status."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -69,7 +73,7 @@ class Origin:
         elif (size := source.size(file)) is None:
             raise Unreadable(self.where, "is no longer there")
         else:
-            self.identity = _Identity(0, 0, size, 0)
+            self.identity = Identity(0, 0, size, 0)
 
     def _open(self, path: Path) -> None:
         # O_NONBLOCK: opening a named pipe must not wait for a writer.
@@ -83,7 +87,7 @@ class Origin:
             self.close()
             raise Unreadable(self.where, "is not a regular file")
         self.path = path
-        self.identity = _Identity.of(status)
+        self.identity = Identity.of(status)
         self.sparse = getattr(status, "st_blocks", status.st_size) * 512 < status.st_size
 
     def close(self) -> None:
@@ -132,29 +136,12 @@ class Origin:
             "wait until nothing writes to it any more, and try again",
         )
 
-    def parts(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """The ranges within [begin, end) that are not holes; the whole range if that is unknown."""
-        if not self.sparse or self.handle is None or not hasattr(os, "SEEK_DATA"):
-            yield begin, end
-            return
-        while begin < end:
-            try:
-                begin = os.lseek(self.handle.fileno(), begin, os.SEEK_DATA)
-                stop = os.lseek(self.handle.fileno(), begin, os.SEEK_HOLE)
-            except OSError as e:
-                if e.errno == errno.ENXIO:  # no data from here to the end of the file
-                    return
-                stop = end
-            if begin < end:
-                yield begin, min(stop, end)
-            begin = stop
-
 
 class Origins:
     """The files that bytes come from, opened one at a time, and proof that they stayed the same."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[Source, str], tuple[Path | None, _Identity]] = {}
+        self._seen: dict[tuple[Source, str], tuple[Path | None, Identity]] = {}
         self._current: Origin | None = None
 
     def __enter__(self) -> Origins:
@@ -176,15 +163,20 @@ class Origins:
 
         Raises Unreadable when it cannot be opened, has changed, or ends before the span does.
         """
-        now = self._current
-        if now is None or now.source is not span.source or now.file != span.file:
-            self._close()
-            now = self._current = Origin(span.source, span.file)
-            first = self._seen.setdefault((span.source, span.file), (now.path, now.identity))
-            if first != (now.path, now.identity):
-                raise now.changed()
+        now = self.get(span.source, span.file)
         if span.end > now.identity.size:
             raise now.shorter(span.end)
+        return now
+
+    def get(self, source: Source, file: str) -> Origin:
+        """A file, the same as the first time. Raises Unreadable when it is gone or has changed."""
+        now = self._current
+        if now is None or now.source is not source or now.file != file:
+            self._close()
+            now = self._current = Origin(source, file)
+            first = self._seen.setdefault((source, file), (now.path, now.identity))
+            if first != (now.path, now.identity):
+                raise now.changed()
         return now
 
     def confirm(self) -> None:
@@ -212,12 +204,26 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def clone(origin: int, target: int) -> bool:
     """Let the open file `target` share all extents of `origin`; False where that is impossible."""
+    return _shared(target, "FICLONE", _FICLONE, origin)
+
+
+def clone_range(origin: int, target: int, begin: int, at: int, size: int) -> bool:
+    """The same for `size` bytes from byte `begin` on, put at byte `at`; all three whole blocks."""
+    for done in range(0, size, _CLONE_STEP):
+        step = min(_CLONE_STEP, size - done)
+        request = struct.pack("qQQQ", origin, begin + done, step, at + done)
+        if not _shared(target, "FICLONERANGE", _FICLONERANGE, request):
+            return False
+    return True
+
+
+def _shared(target: int, name: str, number: int, request: int | bytes) -> bool:
     if sys.platform != "linux":
         return False
     import fcntl
 
     try:
-        fcntl.ioctl(target, getattr(fcntl, "FICLONE", _FICLONE), origin)
+        fcntl.ioctl(target, getattr(fcntl, name, number), request)
     except OSError as e:
         if e.errno in UNSUPPORTED:
             return False
@@ -226,52 +232,74 @@ def clone(origin: int, target: int) -> bool:
 
 
 class Mover:
-    """Moves spans into new files and compares them there, through buffers of its own.
+    """Moves spans into new files, through buffers of its own, and reads back what it wrote.
 
-    `moved` is called with the number of bytes after every step, `shared` counts the bytes that were
-    cloned, `fetched` has the SHA-256 of what came from far away once it was compared. OSError comes
-    from the written side only; the read side raises Unreadable.
+    `moved` is called with the number of bytes after every step, `fetched` has the SHA-256 of what
+    came from far away. OSError comes from the written side only; the read side raises Unreadable.
+    Written files are open for reading too.
     """
 
     def __init__(self, origins: Origins, moved: Callable[[int], None]) -> None:
         self.moved = moved
-        self.shared = 0
         self._origins = origins
         self.fetched: dict[Span, str] = {}
-        self._received: dict[Span, list[Received]] = {}
         self._lock = threading.Lock()
-        self._buffer = bytearray()
         self._pair = (bytearray(PIECE), bytearray(PIECE))
+        self._zeros = bytes(PIECE)
 
-    def whole(self, span: Span, target: int) -> None:
-        """Make the new file `target` a copy of the file that the span covers."""
+    def clone(self, span: Span, target: int, at: int) -> bool:
+        """Let the open file share the bytes of a span, whole blocks or a whole file, if it can."""
         origin = self._origins.open(span)
-        if span.end != origin.identity.size:
-            raise origin.changed()
-        if origin.handle is not None and clone(origin.handle.fileno(), target):
-            self.shared += span.end
-            self.moved(span.end)
+        if origin.handle is None:
+            return False
+        handle = origin.handle.fileno()
+        if span.begin == at == 0 and span.end == origin.identity.size:
+            done = clone(handle, target)
         else:
-            self.copy(span, target, 0)
+            done = clone_range(handle, target, span.begin, at, span.end - span.begin)
+        if done:
+            self.moved(span.end - span.begin)
+        return done
 
-    def copy(self, span: Span, target: int, at: int) -> None:
-        """Put the bytes of a span at byte `at` of an open file; holes of a new file stay holes."""
+    def link(self, span: Span, path: Path) -> bool:
+        """Make `path` one more name of the file that the span covers, if that can be."""
+        origin = self._origins.open(span)
+        if origin.path is None:
+            return False
+        try:
+            os.link(origin.path, path)  # a real path: of a link, the link itself would be linked
+        except OSError as e:
+            if e.errno in (*UNSUPPORTED, errno.EMLINK, errno.EACCES):
+                return False
+            raise
+        if Identity.of(path.lstat()) != origin.identity:
+            raise origin.changed()
+        self.moved(span.end - span.begin)
+        return True
+
+    def copy(self, span: Span, target: int, at: int) -> bool:
+        """Put the bytes of a span at byte `at` of a new file; whether they could be read back.
+
+        One pass over pieces that stay in the processor's cache costs less than letting the kernel
+        copy and comparing afterwards. Pieces of nothing but zeros are left to the holes of the new
+        file if the origin has holes.
+        """
         origin = self._origins.open(span)
         if isinstance(origin.source, Distant):
-            self._pour(origin.source, span, target, at)
-            return
-        shift = at - span.begin
-        done = span.begin
-        for begin, end in origin.parts(span.begin, span.end):
-            self.moved(begin - done)
-            done = self._in_kernel(origin, begin, end, target, shift)
-            if done < end:
-                self._through_buffer(origin, done, end, target, shift)
-            done = end
-        self.moved(span.end - done)
+            return self._pour(origin.source, span, target, at)
+        ours, _ = self._pair
+        for begin, n in _steps(span, PIECE):
+            with memoryview(ours)[:n] as view:
+                origin.fill(begin, view, span.end)
+                if not (origin.sparse and n == PIECE and ours == self._zeros) and not self._kept(
+                    view, target, at + begin - span.begin
+                ):
+                    return False
+            self.moved(n)
+        return True
 
-    def _pour(self, source: Distant, span: Span, target: int, at: int) -> None:
-        """Let the bytes of a distant span come side by side, each to its place."""
+    def _pour(self, source: Distant, span: Span, target: int, at: int) -> bool:
+        """Let the bytes of a distant span come side by side, each to its place; read them back."""
         # A handle of its own, closed with the last thread that may still write there: the number
         # of `target` may be that of another file by then.
         handle = FileIO(os.dup(target), "wb")
@@ -285,16 +313,19 @@ class Mover:
             with self._lock:
                 self.moved(len(chunk))
 
-        self._received[span] = source.pour(span.file, span.begin, span.end, arrive)
+        received = source.pour(span.file, span.begin, span.end, arrive)
+        with FileIO(target, "rb", closefd=False) as written:
+            return self._arrived(span, received, written, shift)
 
-    def _arrived(self, span: Span, written: FileIO, at: int) -> bool:
+    def _arrived(
+        self, span: Span, received: Iterable[Received], written: FileIO, shift: int
+    ) -> bool:
         """Whether the file `written` holds what came for a distant span, part by part.
 
         Raises Unreadable when a whole file came, but not the one that the repository publishes.
         """
         whole = hashlib.sha256()
-        shift = at - span.begin
-        for begin, end, expected in self._received[span]:
+        for begin, end, expected in received:
             written.seek(begin + shift)
             crc = 0
             for start in range(begin, end, PIECE):
@@ -303,7 +334,6 @@ class Mover:
                         return False
                     crc = zlib.crc32(view, crc)
                     whole.update(view)
-                    self.moved(len(view))
             if crc != expected:
                 return False
         self.fetched[span] = whole.hexdigest()
@@ -316,55 +346,62 @@ class Mover:
             )  # fmt: skip
         return True
 
-    def _in_kernel(self, origin: Origin, begin: int, end: int, target: int, shift: int) -> int:
-        """Copy as much as the kernel is willing to; the byte at which it stopped."""
-        if origin.handle is None or not hasattr(os, "copy_file_range"):
-            return begin
-        handle = origin.handle.fileno()
-        while begin < end:
-            count = min(end - begin, STEP)
-            try:
-                n = os.copy_file_range(handle, target, count, begin, begin + shift)
-            except OSError as e:
-                if e.errno in UNSUPPORTED:
-                    return begin
-                raise
-            if not n:  # the end of the file, or a file system that cannot: reading will tell
-                return begin
-            begin += n
-            self.moved(n)
-        return begin
+    def cast(self, tensor: Tensor, target: int, at: int) -> tuple[bool, int]:
+        """Put the converted numbers of a tensor at byte `at` of a new file.
 
-    def _through_buffer(
-        self, origin: Origin, begin: int, end: int, target: int, shift: int
-    ) -> None:
-        self._buffer = self._buffer or bytearray(BUFFER)
-        os.lseek(target, begin + shift, os.SEEK_SET)
-        while begin < end:
-            with memoryview(self._buffer)[: min(end - begin, BUFFER)] as view:
-                origin.fill(begin, view, end)
-                put(target, view)
-                begin += len(view)
-                self.moved(len(view))
+        Whether they could be read back, and how many became infinite.
+        """
+        origin = self._origins.open(tensor.span)
+        infinite = 0
+        step = PIECE // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
+        raw = bytearray(step)
+        for begin, n in _steps(tensor.span, step):
+            with memoryview(raw)[:n] as view:
+                origin.fill(begin, view, tensor.span.end)
+                numbers, lost = cast(view, tensor.stored, tensor.dtype)
+            infinite += lost
+            ours, _ = self._pair
+            ours[: len(numbers)] = numbers
+            with memoryview(ours)[: len(numbers)] as view:
+                if not self._kept(view, target, at):
+                    return False, infinite
+            at += len(numbers)
+            self.moved(len(numbers))
+        return True, infinite
+
+    def _kept(self, view: memoryview, target: int, at: int) -> bool:
+        """Whether a piece, the start of the first buffer, comes back as it was written."""
+        os.lseek(target, at, os.SEEK_SET)
+        put(target, view)
+        ours, theirs = self._pair
+        n = len(view)
+        with FileIO(target, "rb", closefd=False) as written, memoryview(theirs)[:n] as back:
+            written.seek(at)
+            if not _filled(written, back):
+                return False
+        # Whole bytearrays are compared by memcmp; memoryviews would be eight times slower.
+        return ours == theirs if n == PIECE else ours[:n] == theirs[:n]
 
     def differs(self, span: Span, written: FileIO, at: int) -> bool:
         """Whether the file `written` holds other bytes than the span, from byte `at` on."""
-        if span in self._received:
-            return not self._arrived(span, written, at)
         origin = self._origins.open(span)
         a, b = self._pair
         written.seek(at)
-        for begin in range(span.begin, span.end, PIECE):
-            n = min(PIECE, span.end - begin)
+        for begin, n in _steps(span, PIECE):
             with memoryview(a)[:n] as theirs, memoryview(b)[:n] as ours:
                 origin.fill(begin, theirs, span.end)
                 if not _filled(written, ours):
                     return True
-            # Whole bytearrays are compared by memcmp; memoryviews would be eight times slower.
             if (a != b) if n == PIECE else (a[:n] != b[:n]):
                 return True
             self.moved(n)
         return False
+
+
+def _steps(span: Span, size: int) -> Iterator[tuple[int, int]]:
+    """(begin, length) of pieces of a span of at most `size` bytes."""
+    for begin in range(span.begin, span.end, size):
+        yield begin, min(size, span.end - begin)
 
 
 def put(target: int, data: bytes | memoryview) -> None:

@@ -50,7 +50,7 @@ def cures(before: Checkpoint, options: Options, plan: Plan, accepted: frozenset[
             tried.add(finding.fingerprint)
             longer = plan.then(_filled(finding, plan))
             try:
-                current = Plan(longer.steps[-1:], plan.donors).apply(current)
+                current = replace(longer, steps=longer.steps[-1:]).apply(current)
             except Refused:
                 continue
             plan = longer

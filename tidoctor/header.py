@@ -207,11 +207,13 @@ def serialise(
     metadata: Mapping[str, str],
     *,
     align: int = 8,
+    phase: int = 0,
 ) -> tuple[bytes, tuple[Entry, ...]]:
     """The start of a file, up to its data, and the entries with the offsets given to them.
 
     `entries` are name, dtype, shape and number of bytes, in the order in which their data will
-    follow, back to back. Spaces after the JSON make the data start at a multiple of `align` bytes.
+    follow, back to back. Spaces after the JSON make the data start `phase` bytes after a multiple
+    of `align`; both are multiples of 8, so that the data start at one.
     Raises `Refused` when the reference library would refuse the result.
     """
     table: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
@@ -233,7 +235,7 @@ def serialise(
         text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as error:
         raise Refused("header", "a name or a metadata value is not Unicode text") from error
-    text += b" " * (-(8 + len(text)) % align)
+    text += b" " * ((phase - 8 - len(text)) % align)
     if len(text) > HEADER_CAP:
         raise Refused("header", f"{len(text):,} bytes exceed the {HEADER_CAP:,} that readers allow")
     return len(text).to_bytes(8, "little") + text, tuple(placed)

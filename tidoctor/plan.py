@@ -17,18 +17,19 @@ Operations, as mappings (`Operation` in `tidoctor.finding`):
     reindex                        files named, and the index written, as loaders expect
     discard  file                  a file that is not carried over
     adopt    file                  a weight file that was not read becomes one of the shards
+    cast     tensor, dtype         the same numbers as another floating-point type
+    reshard  bytes                 files of at most so many bytes of tensors, or one (null)
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tidoctor import document as documents
+from tidoctor.casting import WIDTHS
 from tidoctor.checkpoint import (
     CONFIG,
-    INDEX_CAP,
     SINGLE,
     Checkpoint,
     Entrance,
@@ -36,15 +37,15 @@ from tidoctor.checkpoint import (
     Span,
     Tensor,
     WeightFile,
-    elements,
-    read_index,
     shard_of,
 )
 from tidoctor.document import Document
 from tidoctor.errors import Refused
+from tidoctor.filing import beside, index_file, weight_file
 from tidoctor.finding import Operation
-from tidoctor.header import Header, serialise
+from tidoctor.header import span_bytes
 from tidoctor.names import printable
+from tidoctor.sharding import shares
 from tidoctor.source import INDEX_SUFFIX
 
 
@@ -52,11 +53,15 @@ from tidoctor.source import INDEX_SUFFIX
 class Plan:
     """Steps in the order in which they apply, each a group of operations, and the donors they name.
 
-    A step refers to the checkpoint that the steps before it lead to.
+    A step refers to the checkpoint that the steps before it lead to. With `apart` new tensors get
+    a file of their own even beside a single one, and with `kept` no numbered file that exists is
+    given another number for that.
     """
 
     steps: tuple[tuple[Operation, ...], ...] = ()
     donors: Mapping[str, Checkpoint] | None = None
+    apart: bool = False
+    kept: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -76,7 +81,7 @@ class Plan:
         Raises Refused when an operation does not fit the checkpoint.
         """
         for step in self.steps:
-            draft = _Draft(checkpoint, self.donors or {})
+            draft = _Draft(checkpoint, self.donors or {}, apart=self.apart, kept=self.kept)
             for operation in step:
                 draft.edit(operation)
             checkpoint = draft.finish()
@@ -86,9 +91,14 @@ class Plan:
 class _Draft:
     """A checkpoint being changed: its rows by file, and what has been touched."""
 
-    def __init__(self, checkpoint: Checkpoint, donors: Mapping[str, Checkpoint]) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, donors: Mapping[str, Checkpoint], *, apart: bool, kept: bool
+    ) -> None:
         self.before = checkpoint
         self.donors = donors
+        self.apart = apart
+        self.kept = kept
+        self.most: tuple[int | None] | None = None  # what `reshard` asks for
         self.rows: dict[str, list[Tensor]] = {
             w.name: checkpoint.rows(w) for w in checkpoint.weights
         }
@@ -115,6 +125,8 @@ class _Draft:
             "reindex": self._reindex,
             "discard": self._discard,
             "adopt": self._adopt,
+            "cast": self._cast,
+            "reshard": self._reshard,
         }
 
     def edit(self, operation: Operation) -> None:
@@ -186,7 +198,29 @@ class _Draft:
             raise Refused(donor, f"the donor has no tensor {printable(wanted)}")
         self.fresh.append(row._replace(name=name, file=""))
 
+    def _cast(self, operation: Operation) -> None:
+        name, wanted = str(operation["tensor"]), str(operation["dtype"])
+        self._find(name)
+        for file, i in self.places.get(name, ()):
+            self.rows[file][i] = self._as(self.rows[file][i], wanted)
+            self.touched.add(file)
+        self.fresh = [self._as(r, wanted) if r.name == name else r for r in self.fresh]
+
+    def _as(self, row: Tensor, wanted: str) -> Tensor:
+        where = self.before.source.name
+        if row.dtype not in WIDTHS or wanted not in WIDTHS:
+            raise Refused(where, f"{printable(row.name)} cannot go from {row.dtype} to {wanted}")
+        if row.stored:
+            raise Refused(where, f"{printable(row.name)} would be converted twice")
+        if row.nbytes != span_bytes(row.dtype, row.shape):
+            raise Refused(where, f"{printable(row.name)} has not the bytes of its shape")
+        return row if row.dtype == wanted else row._replace(dtype=wanted, stored=row.dtype)
+
     # --- files ---
+
+    def _reshard(self, operation: Operation) -> None:
+        most = operation.get("bytes")
+        self.most = (most if isinstance(most, int) else None,)
 
     def _rewrite(self, operation: Operation) -> None:
         file = str(operation["file"])
@@ -265,8 +299,7 @@ class _Draft:
             raise Refused(before.source.name, "nothing would be left of the weights")
         stem, sharded = self._layout(len(parts))
         weights, tensors, shadows = [], dict[str, Tensor](), list[Tensor]()
-        for i, (old, rows) in enumerate(parts, 1):
-            name = f"{stem}-{i:05d}-of-{len(parts):05d}.safetensors" if sharded else stem
+        for (old, rows), name in zip(parts, self._names(parts, stem, sharded), strict=True):
             weights.append(self._weight(name, old, rows))
             counted = before.tensors
             for row in rows:
@@ -312,13 +345,50 @@ class _Draft:
                 parts.append((weight.name, rows))
             elif weight.name not in self.left_out:
                 self.left_out.add(weight.name)
-        if self.fresh and len(parts) == 1 and not self._was_sharded():
+        if self.fresh and len(parts) == 1 and not self._was_sharded() and not self.apart:
             old, rows = parts[0]
-            parts[0] = (old, [*rows, *self.fresh])
+            parts[0] = (old, beside(rows, self.fresh))
             self.touched.add(str(old))
         elif self.fresh:
             parts.append((None, list(self.fresh)))
-        return parts
+        return parts if self.most is None else self._shared_out(parts, self.most[0])
+
+    def _shared_out(
+        self, parts: list[tuple[str | None, list[Tensor]]], most: int | None
+    ) -> list[tuple[str | None, list[Tensor]]]:
+        """The parts as `reshard` wants them; a file that comes out as it was stays as it is."""
+        counted = self.before.tensors
+        last: dict[str, tuple[str | None, Tensor]] = {}
+        for old, rows in parts:
+            for row in rows:
+                mine = counted.get(row.name)
+                if row.name not in last or mine is None or mine.file != last[row.name][1].file:
+                    last[row.name] = (old, row)
+        stood = {old: rows for old, rows in parts if old is not None}
+        origin = {name: old for name, (old, _) in last.items()}
+        result: list[tuple[str | None, list[Tensor]]] = []
+        for rows in shares([row for _, row in last.values()], most):
+            old = next((o for row in rows if (o := origin[row.name]) is not None), None)
+            if old is not None and rows != stood[old]:
+                self.touched.add(old)
+            result.append((old, rows))
+        return result
+
+    def _names(
+        self, parts: Sequence[tuple[str | None, object]], stem: str, sharded: bool
+    ) -> Iterator[str]:
+        keeping = self.kept and self._was_sharded() and self.most is None
+        added = 0
+        for i, (old, _) in enumerate(parts, 1):
+            if not sharded:
+                yield stem
+            elif keeping and old is not None:
+                yield old
+            elif keeping:
+                added += 1
+                yield f"{stem}-added{added if added > 1 else ''}.safetensors"
+            else:
+                yield f"{stem}-{i:05d}-of-{len(parts):05d}.safetensors"
 
     def _was_sharded(self) -> bool:
         return self.before.entrance in ("index", "shards")
@@ -327,36 +397,20 @@ class _Draft:
         """(stem of numbered shards, True) or (name of the one file, False)."""
         first = (*self.before.weights, *self.adopted)[0].name
         numbered = shard_of(first)
-        if count > 1 or self._was_sharded():
+        if count > 1 or (self._was_sharded() and self.most is None):
             if self.before.index:
                 return self.before.index.file.removesuffix(INDEX_SUFFIX), True
             return (numbered[0] if numbered else "model"), True
         # Other programs have names of their own (diffusers): those are kept.
-        kept = self.before.entrance == "single" or not self.renamed
+        renamed = self.renamed or self._was_sharded()
+        kept = self.before.entrance == "single" or not renamed
         return (first if kept else SINGLE), False
 
     def _weight(self, name: str, old: str | None, rows: list[Tensor]) -> WeightFile:
         was = next((w for w in (*self.before.weights, *self.adopted) if w.name == old), None)
         if was is not None and old not in self.touched:
             return replace(was, name=name)
-        metadata = {"format": "pt"}
-        if was is not None:
-            found = was.header.metadata or {}
-            names = {row.name for row in rows}
-            metadata |= {
-                # An alias note such as {"lm_head.weight": "embed"} lies once both are stored.
-                k: v
-                for k, v in found.items()
-                if isinstance(v, str) and k not in names and v != "" and k != "format"
-            }
-            if found.get("format") in ("pt", "tf", "flax", "mlx", "np"):
-                metadata["format"] = str(found["format"])
-        raw, entries = serialise([(r.name, r.dtype, r.shape, r.nbytes) for r in rows], metadata)
-        size = len(raw) + (entries[-1].end if entries else 0)
-        header = Header(
-            entries=entries, metadata=metadata, defects=(), length=len(raw) - 8, size=size
-        )
-        return WeightFile(name, header, None)
+        return weight_file(name, was, rows)
 
     def _index(
         self, stem: str, sharded: bool, tensors: Mapping[str, Tensor], texts: dict[str, bytes]
@@ -368,42 +422,9 @@ class _Draft:
             return None
         name = stem + INDEX_SUFFIX
         self.left_out.discard(name)
-        weight_map = {n: tensors[n].file for n in sorted(tensors)}
-        total = sum(t.nbytes for t in tensors.values())
-        old = self.before.index
-        if (
-            old
-            and dict(old.weight_map) == weight_map
-            and old.total_size == total
-            and not old.refused
-            and not old.document.problems
-        ):
-            return old
-        document = self._index_document(old, weight_map, total, tensors)
-        texts[name] = documents.encode(document)
-        written = documents.parse(texts[name], max_bytes=INDEX_CAP)
-        return read_index(self.before.source, name, written)
-
-    def _index_document(
-        self,
-        old: Index | None,
-        weight_map: Mapping[str, str],
-        total: int,
-        tensors: Mapping[str, Tensor],
-    ) -> Document:
-        if old is None or not isinstance(old.document.data, dict):
-            fresh = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            text = json.dumps(fresh, indent=2, ensure_ascii=False) + "\n"
-            return documents.parse(text.encode("utf-8", "surrogatepass"), max_bytes=INDEX_CAP)
-        document = old.document.set(("weight_map",), dict(weight_map))
-        metadata = old.document.data.get("metadata")
-        if not isinstance(metadata, dict):
-            return document.set(("metadata",), {"total_size": total})
-        document = document.set(("metadata", "total_size"), total)
-        if "total_parameters" in metadata:
-            count = sum(elements(t.shape) for t in tensors.values())
-            document = document.set(("metadata", "total_parameters"), count)
-        return document
+        index, text = index_file(self.before.source, name, self.before.index, tensors)
+        texts |= {name: text} if text is not None else {}
+        return index
 
     def _files(self, weights: list[WeightFile], texts: Mapping[str, bytes]) -> dict[str, int]:
         gone = {w.name for w in (*self.before.weights, *self.adopted)} | self.left_out

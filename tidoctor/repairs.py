@@ -11,16 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidoctor import rules
+from tidoctor import manifest, rules
 from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.cures import Options, cures, obstacle
 from tidoctor.errors import Refused
 from tidoctor.finding import Diagnosis, Finding, Severity
+from tidoctor.form import PLAIN, Form
+from tidoctor.forming import operations_for
 from tidoctor.plan import Plan
 from tidoctor.source import open_source
+from tidoctor.source.folder import Folder
 from tidoctor.variants import Choice, Unmet, choose
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.writer import Receipt
 
 Progress = Callable[[str, int, int], None]
@@ -55,9 +59,9 @@ class Shipment:
 class Treatment:
     """What a repair did or would do.
 
-    `planned` and `predicted` describe the checkpoint that the plan leads to; `receipt` and `result`
-    are None when nothing was written, and then `reason` says why. `unmet` are the loaders among
-    those named that do not take what is planned.
+    `planned` and `predicted` describe the checkpoint that the plan leads to, and `cost` what
+    writing it takes; `receipt` and `result` are None when nothing was written, and then `reason`
+    says why. `unmet` are the loaders among those named that do not take what is planned.
     """
 
     verb: str  # "repair", "untie" or "tie"
@@ -73,6 +77,8 @@ class Treatment:
     reason: str
     exit_code: int  # 0: written clean, planned clean or nothing to do; 1: an error remains or would
     unmet: tuple[Unmet, ...] = ()
+    cost: Cost | None = None  # None when nothing was planned
+    cautions: tuple[str, ...] = ()  # what speaks against the donor
     shipment: Shipment | None = None
 
     @classmethod
@@ -105,6 +111,7 @@ def repair(
     ignore: Sequence[str] = (),
     loaders: Sequence[str] = (),
     partial: bool = False,
+    form: Form = PLAIN,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -120,9 +127,10 @@ def repair(
     options = Options(wanted, tuple(select), tuple(ignore), tuple(loaders), origin)
     diagnosis = options.diagnose(before)
     accepted = rules.chosen(accept)
-    plan = cures(before, options.apart(before), Plan((), donors), accepted)
+    blank = Plan((), donors, form.apart, form.delta)
+    plan = cures(before, options.apart(before), blank, accepted)
     plan, unmet = pleasing(plan, before, options)
-    if not plan:
+    if not plan and not form.changes:
         guard(before, dest, force)
         declined = _declined(before, diagnosis, plan, accepted)
         open_wish = any(d.finding.cure and d.finding.cure.operations for d in declined)
@@ -133,7 +141,7 @@ def repair(
         return Treatment.idle(
             "repair", before, diagnosis, dest, reason, declined, int(failed), unmet
         )
-    course = Course("repair", before, diagnosis, plan, options, Path(dest), unmet)
+    course = Course("repair", before, diagnosis, plan, options, Path(dest), unmet, form)
     return course.carry_out(
         lambda c, d: _declined(c, d, plan, accepted),
         partial=partial,
@@ -168,6 +176,24 @@ class Course:
     options: Options
     dest: Path
     unmet: tuple[Unmet, ...] = ()
+    form: Form = PLAIN
+
+    def _formed(self) -> tuple[Plan, Checkpoint]:
+        """The plan with what was asked of the form, and the checkpoint that it leads to."""
+        planned = self.plan.apply(self.before)
+        wishes = operations_for(planned, self.form)
+        if not wishes:
+            return self.plan, planned
+        plan = self.plan.then(wishes)
+        return plan, replace(plan, steps=plan.steps[-1:]).apply(planned)
+
+    def _standing(self, planned: Checkpoint) -> Checkpoint:
+        """What stands at DEST; of an overlay, only the files that are there."""
+        if not self.form.delta:
+            return open_at(self.dest)
+        there = [w for w in planned.weights if (self.dest / w.name).is_file()]
+        rows = {t.name: t for w in there for t in open_at(self.dest / w.name).tensors.values()}
+        return replace(planned, tensors=rows)
 
     def carry_out(
         self,
@@ -182,7 +208,10 @@ class Course:
         from tidoctor import writer
 
         guard(self.before, self.dest, force)
-        planned = self.plan.apply(self.before)
+        if self.form.manifest:
+            manifest.check_place(self.form.manifest, self.before, self.dest, force=force)
+        plan, planned = self._formed()
+        cost = writer.cost(planned, self.dest, self.form)
         # What was not selected is not cured, but an error in it counts all the same.
         every = replace(self.options, select=(), ignore=())
         predicted = every.diagnose(planned)
@@ -196,14 +225,21 @@ class Course:
         elif dry_run:
             reason = "dry run"
         else:
-            receipt = writer.write(planned, self.dest, force=force, progress=progress)
-            result = every.diagnose(open_at(self.dest))
+            receipt = writer.write(
+                planned, self.dest, self.form, force=force, progress=progress
+            )
+        if receipt and self.form.manifest:
+            manifest.write(
+                self.form.manifest, manifest.described(planned, self._standing(planned))
+            )
+        if receipt and not self.form.delta:  # an overlay is no checkpoint by itself
+            result = every.diagnose(_proven(open_at(self.dest), planned))
             remains = result.count(Severity.ERROR) > 0
         return Treatment(
             self.verb,
             self.before,
             self.diagnosis,
-            self.plan,
+            plan,
             planned,
             predicted,
             declined(planned, predicted),
@@ -213,7 +249,37 @@ class Course:
             reason,
             int(remains or bool(self.unmet)),
             self.unmet,
+            cost,
+            self._cautions(),
         )
+
+    def _cautions(self) -> tuple[str, ...]:
+        """Doubts about each donor that something is taken from."""
+        from tidoctor.kinship import doubts
+
+        used = {str(o.get("donor")) for o in self.plan.operations if o["op"] == "graft"}
+        return tuple(
+            doubt
+            for name, donor in (self.plan.donors or {}).items()
+            if name in used
+            for doubt in doubts(self.before, donor)
+        )
+
+
+def _proven(written: Checkpoint, planned: Checkpoint) -> Checkpoint:
+    """What was written, with its bytes where the plan took them from, which they were proved to be.
+
+    So what the plan says of equal bytes need not be read once more. What came from far away is
+    read where it was written to.
+    """
+    rows = dict(written.tensors)
+    for name, row in rows.items():
+        origin = planned.tensors.get(name)
+        if origin is None or not isinstance(origin.span.source, Folder):
+            continue
+        if (origin.dtype, origin.shape) == (row.dtype, row.shape):
+            rows[name] = row._replace(span=origin.span, stored=origin.stored)
+    return replace(written, tensors=rows)
 
 
 def open_at(source: str | Path) -> Checkpoint:
@@ -223,9 +289,9 @@ def open_at(source: str | Path) -> Checkpoint:
 
 def guard(before: Checkpoint, dest: str | Path, force: bool) -> None:
     """Raise Usage before any work when the destination cannot be."""
-    from tidoctor import writer
+    from tidoctor.destination import check_destination
 
-    writer.check_destination(before.source, Path(dest), force=force)
+    check_destination(before.source, Path(dest), force=force)
 
 
 def _declined(

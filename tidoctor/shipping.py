@@ -11,8 +11,12 @@ from tidoctor.repairs import Shipment, Treatment
 from tidoctor.source import Source
 
 
-def check(source: str, repo: str | None, create_pr: bool) -> None:
-    """Raise Usage when it cannot be known where to send."""
+def check(source: str, repo: str | None, create_pr: bool, *, delta: bool = False) -> None:
+    """Raise Usage when it cannot be known where to send, or an overlay would have to be sent."""
+    if delta:
+        option = "--push" if repo is not None else "--create-pr"
+        what = f"contradicts {option}, which chooses by itself what is to be sent"
+        raise Usage("--delta", what, "give one of them")
     if create_pr and repo is None and Path(source).exists():
         raise Usage("--create-pr", "SOURCE is here, not on the Hub", "name the model with --push")
 

@@ -1,28 +1,36 @@
-"""What tidoctor costs beside what one would use otherwise, in one run, as ratios.
+"""What tidoctor costs beside what one would use otherwise: ratios out of one run, as a table.
 
-`python tests/bench/ratios.py [ROUNDS]` makes sparse checkpoints in a temporary folder and prints,
-for each pair, the least CPU time (user and system) of the rounds, their ratio and the peak memory.
-Rounds of a pair alternate, so that a busy machine disturbs both alike.
+`python tests/bench/ratios.py [ROUNDS [LAYERS]]` makes checkpoints in a temporary folder (TMPDIR
+says where) and prints a Markdown table: the least CPU time (user and system), wall time and peak
+memory of the rounds. Rounds of a row alternate, so that a busy machine disturbs all alike. LAYERS
+(16) give the size of the model that is copied: 0.53 GB and 0.12 GB a layer. Peers that are not
+installed have no row. `growth.py` prints how time and memory grow.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
+from measuring import (
+    PYTHON,
+    TIDOCTOR,
+    Row,
+    Usage,
+    alternate,
+    elements,
+    in_a_process,
+    llama,
+    machine,
+    write_sparse,
+)
 
-from tidoctor.header import serialise  # noqa: E402
-
-PYTHON = sys.executable
 SAFE_OPEN = """
 import sys, pathlib
 from safetensors import safe_open
@@ -30,6 +38,20 @@ for file in sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors")):
     with safe_open(file, framework="numpy") as f:
         for name in f.keys():
             s = f.get_slice(name); s.get_shape(); s.get_dtype()
+"""
+HUB = """
+import sys
+from huggingface_hub import get_local_safetensors_metadata
+found = get_local_safetensors_metadata(sys.argv[1])
+for file in found.files_metadata.values():
+    for tensor in file.tensors.values(): tensor.shape; tensor.dtype
+"""
+META = """
+import sys, torch
+from transformers import AutoConfig, AutoModelForCausalLM
+with torch.device("meta"):
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(sys.argv[1]))
+sum(p.numel() for p in model.parameters())
 """
 # A command line of one command with an option, which is where typer's own start ends.
 TYPER = """
@@ -42,10 +64,39 @@ def main(): ...
 def expect(source: str, wanted: Annotated[str | None, typer.Option("--as")] = None): print(source)
 app(["expect", "x"])
 """
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
-    "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+SAFETENSORS = """
+import sys
+from safetensors.torch import load_file, save_file
+tensors = load_file(sys.argv[1] + "/model.safetensors")
+what = sys.argv[3]
+if what == "untie": tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+if what == "tie": del tensors["lm_head.weight"]
+if what == "rename": tensors = {n.removeprefix("module."): t for n, t in tensors.items()}
+if what == "cast": tensors = {n: t.half() for n, t in tensors.items()}
+import os; os.mkdir(sys.argv[2])
+save_file(tensors, sys.argv[2] + "/model.safetensors", {"format": "pt"})
+"""
+TRANSFORMERS = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+what = sys.argv[3]
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float16 if what == "cast" else "auto")
+if what == "untie":
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.model.embed_tokens.weight.detach().clone())
+if what == "tie":
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+model.save_pretrained(sys.argv[2], max_shard_size="100GB")
+"""
+LLAMA_70B = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8192,
+    "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
     "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False,
+}  # fmt: skip
+SMALL_LLAMA = {
+    **LLAMA_70B, "hidden_size": 512, "intermediate_size": 1792, "vocab_size": 32000,
+    "num_hidden_layers": 32, "num_attention_heads": 8, "num_key_value_heads": 2,
 }  # fmt: skip
 DEEPSEEK = {
     "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 7168,
@@ -56,134 +107,164 @@ DEEPSEEK = {
 }  # fmt: skip
 
 
-def write_sparse(folder: Path, shards: list[list[tuple[str, str, list[int], int]]]) -> None:
-    """Shards whose data are holes."""
-    folder.mkdir()
-    places = {}
-    for k, rows in enumerate(shards, 1):
-        file = f"model-{k:05d}-of-{len(shards):05d}.safetensors"
-        head, entries = serialise(rows, {"format": "pt"})
-        with (folder / file).open("wb") as f:
-            f.write(head)
-            f.truncate(len(head) + entries[-1].end)
-        places |= {row[0]: file for row in rows}
-    total = sum(row[3] for rows in shards for row in rows)
-    index = {"metadata": {"total_size": total}, "weight_map": places}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": True}
-    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 1024}))
-
-
-def many(folder: Path) -> None:
-    """163 shards, 92,000 tensors."""
-    row = ("BF16", [64, 64], 64 * 64 * 2)
-    names = ["model.embed_tokens.weight", *(
-        f"model.layers.{i}.mlp.experts.{e}.{p}.weight"
-        for i in range(60) for e in range(512) for p in ("up_proj", "down_proj", "gate_proj")
-    )][:92_000]  # fmt: skip
-    each = -(-len(names) // 163)
-    rows = [(n, "BF16", [1024, 64] if "embed" in n else row[1],
-             1024 * 64 * 2 if "embed" in n else row[2]) for n in names]  # fmt: skip
-    write_sparse(folder, [rows[i : i + each] for i in range(0, len(rows), each)])
-
-
-def dense(folder: Path) -> None:
-    """Two shards of 128 MB with real bytes."""
-    rows = [("model.embed_tokens.weight", "BF16", [1024, 65536], 1024 * 65536 * 2)]
-    more = [("model.layers.0.mlp.up_proj.weight", "BF16", [1024, 65536], 1024 * 65536 * 2)]
-    write_sparse(folder, [rows, more])
-    for file in folder.glob("*.safetensors"):
-        with file.open("r+b") as f:
-            f.seek(4096)
-            for _ in range(127):
-                f.write(os.urandom(1 << 20))
-
-
-def small_llama(folder: Path) -> None:
-    """A Llama of 32 layers, 291 tensors and width 512, whose head is lost: every loader is asked
-    for a cure as well."""
-    wide, inner, pair = 512, 1792, 128
-    shapes = {"model.embed_tokens.weight": [32000, wide], "model.norm.weight": [wide]}
-    for i in range(32):
+def llama_70b() -> list[list[Row]]:
+    """30 shards, 723 tensors, 141 GB."""
+    shapes = {"model.embed_tokens.weight": [128256, 8192]}
+    for i in range(80):
         at = f"model.layers.{i}."
-        for part, rows in (("q", wide), ("k", pair), ("v", pair), ("o", wide)):
-            shapes[f"{at}self_attn.{part}_proj.weight"] = [rows, wide]
-        shapes |= {f"{at}mlp.{part}_proj.weight": [inner, wide] for part in ("gate", "up")}
-        shapes[f"{at}mlp.down_proj.weight"] = [wide, inner]
-        shapes |= {f"{at}{n}_layernorm.weight": [wide] for n in ("input", "post_attention")}
-    rows = [(n, "BF16", shape, 2 * math.prod(shape)) for n, shape in shapes.items()]
-    write_sparse(folder, [rows])
-    config = {
-        **LLAMA, "hidden_size": wide, "intermediate_size": inner, "vocab_size": 32000,
-        "num_attention_heads": 8, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
-        "max_position_embeddings": 4096, "rope_theta": 10000.0,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
+        shapes |= {
+            f"{at}input_layernorm.weight": [8192], f"{at}mlp.down_proj.weight": [8192, 28672],
+            f"{at}mlp.gate_proj.weight": [28672, 8192], f"{at}mlp.up_proj.weight": [28672, 8192],
+            f"{at}post_attention_layernorm.weight": [8192],
+            f"{at}self_attn.k_proj.weight": [1024, 8192], f"{at}self_attn.o_proj.weight": [8192, 8192],
+            f"{at}self_attn.q_proj.weight": [8192, 8192], f"{at}self_attn.v_proj.weight": [1024, 8192],
+        }  # fmt: skip
+    shapes |= {"model.norm.weight": [8192], "lm_head.weight": [128256, 8192]}
+    rows = [(n, "BF16", s, 2 * elements(s)) for n, s in shapes.items()]
+    return [rows[i : i + 25] for i in range(0, len(rows), 25)]
 
 
-def configs(folder: Path) -> None:
-    """Folders that hold a config.json and nothing else."""
-    for name, config in (("llama", LLAMA), ("deepseek", DEEPSEEK)):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text(json.dumps(config))
+def small_llama() -> list[list[Row]]:
+    """32 layers whose head is lost: every loader is asked for a cure as well."""
+    from tidoctor.atlas.expectation import expectation
+
+    said = expectation(SMALL_LLAMA, "LlamaForCausalLM").disk
+    return [[(n, "BF16", list(s), 2 * elements(s)) for n, s in said.items() if n != "lm_head.weight"]]
 
 
-def cost(command: list[str], before: Callable[[], object] = lambda: None) -> tuple[float, float]:
-    """(CPU seconds, peak resident MB) of one run."""
-    before()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = os.posix_spawnp(
-        command[0], command, environment,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-    )  # fmt: skip
-    _, status, used = os.wait4(process, 0)
-    assert os.waitstatus_to_exitcode(status) in (0, 1), command
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1000
+def deepseek(shards: int, experts: int = 256) -> list[list[Row]]:
+    """The tensors of a DeepSeek-V3, with their real names and shapes."""
+    from tidoctor.atlas.expectation import expectation
+
+    said = expectation({**DEEPSEEK, "n_routed_experts": experts}, "DeepseekV3ForCausalLM")
+    rows = [(name, "BF16", list(shape), 2 * elements(shape)) for name, shape in said.disk.items()]
+    each = -(-len(rows) // shards)
+    return [rows[i : i + each] for i in range(0, len(rows), each)]
 
 
-def compare(
-    title: str, ours: list[str], theirs: list[str], rounds: int,
-    before: Callable[[], object] = lambda: None,
-) -> None:  # fmt: skip
-    runs = [(cost(ours, before), cost(theirs, before)) for _ in range(rounds)]
-    (a, memory_a), (b, memory_b) = (min(r[i] for r in runs) for i in (0, 1))
-    print(f"{title:58} {a:6.2f} s {memory_a:5.0f} MB  {b:6.2f} s {memory_b:5.0f} MB  {a / b:5.2f} x")
+def make(place: Path, layers: int) -> None:
+    write_sparse(place / "70b", llama_70b(), LLAMA_70B)
+    write_sparse(place / "many", deepseek(163, 512), {**DEEPSEEK, "n_routed_experts": 512})
+    write_sparse(place / "small", small_llama(), SMALL_LLAMA)
+    for name, config in (("llama", LLAMA_70B), ("deepseek", DEEPSEEK)):
+        (place / "configs" / name).mkdir(parents=True)
+        (place / "configs" / name / "config.json").write_text(json.dumps(config))
+    llama(place / "tied", layers)
+    llama(place / "wrapped", layers, prefix="module.")
 
 
-def main(rounds: int) -> None:
-    tidoctor = [PYTHON, "-m", "tidoctor"]
-    with tempfile.TemporaryDirectory(prefix="tidoctor-bench-") as place:
-        folder = Path(place)
-        # In a process of its own: a child's peak memory starts with that of its parent.
-        subprocess.run([PYTHON, __file__, "--make", place], check=True)
-        out = folder / "out"
-        print(f"load {os.getloadavg()[0]:.1f}, {rounds} rounds; least CPU and its peak memory: ours, theirs, ratio")
-        compare("--version / python -c pass", [*tidoctor, "--version"], [PYTHON, "-c", "pass"], rounds)
-        compare("--help / import typer", [*tidoctor, "--help"], [PYTHON, "-c", "import typer"], rounds)
-        compare("inspect 92,000 tensors / safe_open, shapes and dtypes",
-                [*tidoctor, "inspect", str(folder / "many")],
-                [PYTHON, "-c", SAFE_OPEN, str(folder / "many")], rounds)  # fmt: skip
-        compare("diagnose 92,000 tensors / safe_open, shapes and dtypes",
-                [*tidoctor, "diagnose", str(folder / "many")],
-                [PYTHON, "-c", SAFE_OPEN, str(folder / "many")], rounds)  # fmt: skip
-        compare("diagnose a Llama --for all / diagnose it",
-                [*tidoctor, "diagnose", str(folder / "llama"), "--for", "all"],
-                [*tidoctor, "diagnose", str(folder / "llama")], rounds)  # fmt: skip
-        for name, title in (("llama", "Llama-3.1-8B"), ("deepseek", "DeepSeek-V3")):
-            compare(f"expect {title} / a command line of typer",
-                    [*tidoctor, "expect", str(folder / "configs" / name)],
-                    [PYTHON, "-c", TYPER], rounds)  # fmt: skip
-        compare("untie 268 MB, verified and synced / cp -r",
-                [*tidoctor, "untie", str(folder / "dense"), str(out)],
-                ["cp", "-r", str(folder / "dense"), str(out)], rounds,
-                lambda: shutil.rmtree(out, ignore_errors=True))  # fmt: skip
+def installed(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in names)
+
+
+class Table:
+    """Rows of what was measured, each against its first column."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+        print(f"{machine()}; the least of {rounds} rounds\n")
+        print("| command | CPU s | wall s | MB | beside | CPU s | wall s | MB | ratio of CPU | of memory |")
+        print("|---|---:|---:|---:|---|---:|---:|---:|---:|---:|")
+
+    def row(
+        self, title: str, ours: Sequence[str], *peers: tuple[str, Sequence[str]],
+        before: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        commands = [ours, *(command for _, command in peers)]
+        mine, *others = alternate(self.rounds, *commands, before=before, codes=(0, 1))
+        for (name, _), other in zip(peers, others, strict=True):
+            print(f"| {title} | {_told(mine)} | {name} | {_told(other)} | {_ratio(mine.cpu, other.cpu)} "
+                  f"| {_ratio(mine.memory, other.memory)} |", flush=True)  # fmt: skip
+
+
+def _told(usage: Usage) -> str:
+    return f"{usage.cpu:.2f} | {usage.wall:.2f} | {usage.memory:.0f}"
+
+
+def _ratio(ours: float, theirs: float) -> str:
+    """`1.10` times as much, or `1/12` for twelve times less."""
+    return f"{ours / theirs:.2f}" if ours * 2 > theirs else f"1/{theirs / ours:.0f}"
+
+
+def reading(table: Table, place: Path) -> None:
+    table.row("--version", [*TIDOCTOR, "--version"], ("python -c pass", [PYTHON, "-c", "pass"]))
+    table.row("--help", [*TIDOCTOR, "--help"], ("import typer", [PYTHON, "-c", "import typer"]))
+    typer = ("a typer program", [PYTHON, "-c", TYPER])
+    for name, title in (("llama", "Llama-70B"), ("deepseek", "DeepSeek-V3")):
+        table.row(f"expect {title}", [*TIDOCTOR, "expect", str(place / "configs" / name)], typer)
+    for name, title in (("70b", "723 tensors, 30 shards"), ("many", "90,000 tensors, 163 shards")):
+        source = str(place / name)
+        peers = [("safe_open over all names", [PYTHON, "-c", SAFE_OPEN, source])]
+        peers += [("huggingface_hub", [PYTHON, "-c", HUB, source])] * installed("huggingface_hub")
+        if name == "70b":
+            peers = [typer, *peers]
+            meta = ("transformers, meta device", [PYTHON, "-c", META, source])
+            peers += [meta] * installed("torch", "transformers")
+        table.row(f"inspect {title}", [*TIDOCTOR, "inspect", source], *peers)
+        table.row(f"diagnose {title}", [*TIDOCTOR, "diagnose", source], *peers)
+    source = str(place / "small")
+    table.row("diagnose 291 tensors --for all", [*TIDOCTOR, "diagnose", source, "--for", "all"],
+              ("diagnose them", [*TIDOCTOR, "diagnose", source]))  # fmt: skip
+
+
+def writing(table: Table, place: Path) -> None:
+    out = place / "out"
+    tied, wrapped, head, result = (str(place / n) for n in ("tied", "wrapped", "head.bin", "out"))
+    size = (place / "tied" / "model.safetensors").stat().st_size
+    with open(head, "wb") as f, (place / "tied" / "model.safetensors").open("rb") as origin:  # noqa: PTH123
+        for _ in range(-(-128256 * 2048 * 2 // (1 << 22))):
+            f.write(origin.read(1 << 22))
+
+    def clear() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+
+    def by(code: str, what: str, source: str) -> list[str]:
+        return [PYTHON, "-c", code, source, result, what]
+
+    def copying(*sources: str) -> list[str]:
+        return ["sh", "-c", f'mkdir "{result}" && cp {" ".join(sources)} "{result}" && sync "{result}"/*']
+
+    def peers(what: str, source: str) -> list[tuple[str, list[str]]]:
+        loaded = [("safetensors load, save", by(SAFETENSORS, what, source))]
+        model = [("transformers load, save", by(TRANSFORMERS, what, source))]
+        return (loaded * installed("torch", "safetensors")
+                + model * (installed("torch", "transformers") and what != "rename"))  # fmt: skip
+
+    every = f"{tied}/*"
+    gigabytes = f"{size / 1e9:.1f} GB"
+    table.row(f"untie {gigabytes} by copy", [*TIDOCTOR, "untie", tied, result],
+              ("cp of the same bytes, fsync", copying(every, head)), *peers("untie", tied),
+              before=clear)  # fmt: skip
+    table.row(f"untie {gigabytes}, --link hard", [*TIDOCTOR, "untie", tied, result, "--link", "hard"],
+              ("cp of the head, fsync", copying(head)),
+              *[p for p in peers("untie", tied) if p[0].startswith("transformers")],
+              before=clear)  # fmt: skip
+    table.row(f"rename all of {gigabytes}", [*TIDOCTOR, "repair", wrapped, result],
+              ("cp of the same bytes, fsync", copying(f"{wrapped}/*")), *peers("rename", wrapped),
+              before=clear)  # fmt: skip
+    table.row(f"cast {gigabytes} to f16", [*TIDOCTOR, "repair", tied, result, "--dtype", "f16"],
+              ("cp of the same bytes, fsync", copying(every)), *peers("cast", tied),
+              before=clear)  # fmt: skip
+    clear()
+    os.system(f'{" ".join(TIDOCTOR)} untie "{tied}" "{place}/untied" > /dev/null')
+    shutil.rmtree(wrapped)
+    untied = str(place / "untied")
+    table.row(f"tie {gigabytes}", [*TIDOCTOR, "tie", untied, result],
+              ("cp of the same bytes, fsync", copying(every)), *peers("tie", untied),
+              before=clear)  # fmt: skip
+
+
+def main(rounds: int, layers: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="tidoctor-bench-") as folder:
+        place = Path(folder)
+        in_a_process("ratios.py", "--make", folder, str(layers))
+        table = Table(rounds)
+        reading(table, place)
+        writing(table, place)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--make"]:
-        many(Path(sys.argv[2]) / "many")
-        dense(Path(sys.argv[2]) / "dense")
-        configs(Path(sys.argv[2]) / "configs")
-        small_llama(Path(sys.argv[2]) / "llama")
-        sys.exit()
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+        make(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        main(*(int(sys.argv[i]) if len(sys.argv) > i else (3, 16)[i - 1] for i in (1, 2)))

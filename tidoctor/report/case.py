@@ -11,13 +11,13 @@ from tidoctor.report.text import Text
 from tidoctor.report.verdict import FailOn
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.errors import TidoctorError
     from tidoctor.finding import Diagnosis
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
     from tidoctor.report.style import Style
-    from tidoctor.writer import Cost
 
 
 @dataclass(frozen=True, slots=True)

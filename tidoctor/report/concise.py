@@ -9,11 +9,11 @@ from tidoctor.names import printable
 from tidoctor.report.text import Text, ended
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.finding import Diagnosis
     from tidoctor.opinion import Opinion
     from tidoctor.repairs import Treatment
-    from tidoctor.writer import Cost
 
 
 class Concise(Text):
@@ -49,6 +49,7 @@ class Concise(Text):
         for one in done.declined:
             rule = f"{one.finding.code} {one.finding.name}"
             lines.append(f"{self._name(done)}: declined {rule} {printable(one.reason)}")
+        lines += [f"{self._name(done)}: caution: {printable(said)}" for said in done.cautions]
         if done.receipt is None:
             lines.append(f"{self._name(done)}: nothing written: {printable(done.reason)}")
         else:

@@ -19,6 +19,7 @@ from tidoctor.report.plain import plain
 from tidoctor.report.verdict import word
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.atlas.expectation import Expectation
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint, Tensor
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from tidoctor.repairs import Shipment, Treatment
     from tidoctor.rules import Rule, Symptom
     from tidoctor.rules.statistics import Statistics
-    from tidoctor.writer import Cost, Receipt
+    from tidoctor.writer import Receipt
 
 Json = dict[str, object]
 
@@ -136,11 +137,8 @@ class Objects:
                 }
                 for u in done.unmet
             ],
-            "cost": {
-                "copied": cost.copied if cost else 0,
-                "written": cost.written if cost else 0,
-                "total": cost.total if cost else 0,
-            },
+            "cost": _cost(cost),
+            "cautions": done.cautions,
             "predicted": _diagnosis(done.predicted),
             "written": _receipt(done.receipt) if done.receipt else None,
             "result": _diagnosis(done.result) if done.result else None,
@@ -450,13 +448,28 @@ def _shipment(shipment: Shipment) -> Json:
     }
 
 
+def _cost(cost: Cost | None) -> Json:
+    return {
+        "linked": cost.linked if cost else 0,
+        "cloned": cost.cloned if cost else 0,
+        "copied": cost.copied if cost else 0,
+        "written": cost.written if cost else 0,
+        "total": cost.total if cost else 0,
+    }
+
+
 def _receipt(receipt: Receipt) -> Json:
     return {
         "files": list(receipt.files),
-        "bytes": receipt.copied + receipt.written,
-        "shared": receipt.shared,
+        "bytes": receipt.cost.total,
+        "shared": receipt.cost.linked + receipt.cost.cloned,
+        "cost": _cost(receipt.cost),
         "verified": receipt.verified,
         "left_out": list(receipt.left_out),
+        "overflows": [
+            {"tensor": name, "numbers": count} for name, count in receipt.overflows.items()
+        ],
+        "steps": list(receipt.steps),
         "fetched": [asdict(one) for one in receipt.fetched],
     }
 

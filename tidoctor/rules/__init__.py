@@ -30,6 +30,7 @@ from tidoctor.rules import (
     origin,
     promised,
     quantisation,
+    recorded,
     shards,
     taskheads,
     untrained,
@@ -42,6 +43,7 @@ from tidoctor.rules.view import View
 
 if TYPE_CHECKING:
     from tidoctor.loaders import Asked
+    from tidoctor.manifest import Manifest
     from tidoctor.rules.judging import Prescribe
 
 __all__ = [
@@ -65,6 +67,7 @@ _EVALUATION = (
     *data.RULES,
     *untrained.RULES,
     *origin.RULES,
+    *recorded.RULES,
     *loading.RULES,
     *promised.RULES,
 )
@@ -122,13 +125,15 @@ def diagnose(
     promise: Promise | None = None,
     progress: Progress | None = None,
     origin: Checkpoint | None = None,
+    manifest: Manifest | None = None,
 ) -> Diagnosis:
     """Apply the rules to a checkpoint.
 
     `loaders` are consumers such as `candle@0.7.1`, `vllm` or `all`, whose verdicts are wanted; one
     that generates makes a bare base class answer for the class with a head; `prescribe` knows of
     copies that they take. `promise` is what the checkpoint has to be, `origin` the model that it
-    was made from; `progress` is told how far reading all values has come.
+    was made from, `manifest` the record that tensors are held against; `progress` is told how far
+    reading all values has come.
     Raises Usage for unknown codes, classes, tasks and loaders. A rule that could not run is listed
     with the reason, never left out.
     """
@@ -138,6 +143,7 @@ def diagnose(
         checkpoint,
         wanted=wanted,
         deep=deep,
+        manifest=manifest,
         explained=_explained,
         judged=lambda view: loading.judge(view, wishes, prescribe),
         promised=promise,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidoctor.checkpoint import WeightFile
+from tidoctor.checkpoint import CONFIG, WeightFile
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.header import Defect
 from tidoctor.names import printable
-from tidoctor.rules.rule import ERROR, NOTE, WARNING, advice, found, rule, safe
+from tidoctor.rules.rule import ERROR, NOTE, WARNING, NotApplicable, advice, found, rule, safe
 from tidoctor.rules.view import View
 
 _FOREIGN = frozenset({"lfs-pointer", "html", "not-safetensors", "all-zero"})
@@ -275,4 +275,44 @@ def empty_file(view: View) -> Iterator[Finding]:
         )
 
 
-RULES = (not_safetensors, wrong_length, bad_header, no_format_metadata, empty_file)
+@rule("F06", "owner-only")
+def owner_only(view: View) -> Iterator[Finding]:
+    """Only their owner may read the weights, although others may read the rest.
+
+    Why: the safetensors library writes files that way since 0.8, whatever the umask says. A server
+    that runs as another user then finds config.json and cannot open the weights; some say "not
+    found".
+
+    Recognised by: the permission bits of weight files and of config.json.
+
+    Fine: where config.json is as closed, it is on purpose.
+
+    Cure: give the weights the permissions of config.json; what tidoctor writes follows the umask.
+    """
+    config = view.checkpoint.mode(CONFIG)
+    if config is None:
+        raise NotApplicable("there is no config.json with permissions to compare with")
+    wanted = config & 0o044
+    closed = [
+        weight.name
+        for weight in view.checkpoint.weights
+        if weight.whole
+        and (mode := view.checkpoint.mode(weight.name)) is not None
+        and wanted & ~mode
+    ]
+    if closed:
+        mode = view.checkpoint.mode(closed[0]) or 0
+        others = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
+        yield found(
+            NOTE,
+            f"{printable(closed[0])}{others} may be read by fewer users than config.json",
+            at=Location(closed[0]),
+            evidence=(
+                Evidence(closed[0], f"its mode is {mode:04o}", mode),
+                Evidence(CONFIG, f"its mode is {config:04o}", config),
+            ),
+            cure=advice("give it the permissions of config.json: chmod --reference"),
+        )
+
+
+RULES = (not_safetensors, wrong_length, bad_header, no_format_metadata, empty_file, owner_only)

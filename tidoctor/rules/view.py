@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tidoctor.atlas import families
 from tidoctor.atlas.expectation import Expectation, expectation
@@ -39,6 +40,9 @@ from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 from tidoctor.rules.values import Progress, Values, survey
+
+if TYPE_CHECKING:
+    from tidoctor.manifest import Manifest
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 GENERATING = (
@@ -111,6 +115,7 @@ class View:
     leaves the choice to config.json. Raises Usage for a class or task that nobody knows.
     `origin` is the model that it was made from, where that is known.
     `progress` is told how far the reading of all values has come.
+    `manifest` is the record that the tensors are held against.
     `explained` tells of which tensors, by their names in the files, other rules have spoken;
     `judged` what the loaders that were asked about make of it. `promised` is what it has to be,
     `kept` what the loaders of that promise make of it.
@@ -122,6 +127,7 @@ class View:
         *,
         wanted: str | None = None,
         deep: bool = False,
+        manifest: Manifest | None = None,
         explained: Callable[[View], Explained] = lambda view: Explained(),
         judged: Callable[[View], tuple[Verdict, ...]] = lambda view: (),
         promised: Promise | None = None,
@@ -135,6 +141,7 @@ class View:
         self.origin = origin
         self._progress = progress
         self.deep = deep
+        self.manifest = manifest
         self._explained = explained
         self._judged = judged
         self.wish = wanted
@@ -657,10 +664,8 @@ class View:
     def need_bytes(self, tensor: Tensor) -> None:
         """Raise CannotRun when the bytes of a tensor are not all in its file."""
         for weight in self.checkpoint.weights:
-            if weight.name == tensor.file and weight.whole is not None:
-                size = weight.header.size
-                if tensor.span.end > size:
-                    raise CannotRun(f"{weight.name} ends before the last byte of {tensor.name}")
+            if weight.whole == tensor.span[:2] and tensor.span.end > weight.header.size:
+                raise CannotRun(f"{weight.name} ends before the last byte of {tensor.name}")
 
     # --- tie ---
 

@@ -119,6 +119,11 @@ def _local(text: str) -> Folder | None:
     return None
 
 
+def mode(source: Source, file: str) -> int | None:
+    """The permission bits of a file of a local source, None where there are none."""
+    return source.mode(file) if isinstance(source, Folder) else None
+
+
 def reason(error: BaseException) -> str:
     """What an operating system error says, without its number and path."""
     text = getattr(error, "strerror", None) or str(error)

@@ -73,6 +73,15 @@ class Folder:
             raise Unreadable(f"{self.name}: {file}", f"cannot be opened ({e.strerror})") from e
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def mode(self, file: str) -> int | None:
+        """The permission bits of a file; None when it is not there or the system has none."""
+        if os.name != "posix":
+            return None
+        try:
+            return stat.S_IMODE(self.locate(file).stat().st_mode)
+        except OSError:
+            return None
+
     def locate(self, file: str) -> Path:
         """The real path of a file of this folder.
 

@@ -11,6 +11,7 @@ from tidoctor.report.style import Style
 from tidoctor.report.verdict import Exit
 
 if TYPE_CHECKING:
+    from tidoctor.assembly import Cost
     from tidoctor.atlas.identity import Identity
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tidoctor.repairs import Treatment
     from tidoctor.rules import Rule, Symptom
     from tidoctor.rules.statistics import Statistics
-    from tidoctor.writer import Cost
 
 
 class Text:

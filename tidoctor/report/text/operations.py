@@ -35,6 +35,8 @@ def _lines(kind: str, group: Sequence[Operation], planned: Checkpoint) -> list[s
         "reindex": lambda: ["files named, and the index written, as loaders expect"],
         "discard": lambda: [_file(o) for o in group],
         "adopt": lambda: [_file(o) for o in group],
+        "cast": lambda: _casts(group, planned.tensors),
+        "reshard": lambda: [_division(o.get("bytes"), planned) for o in group],
     }
     teller = tellers.get(kind, lambda: [printable(json.dumps(plain(o))) for o in group])
     return teller()
@@ -104,6 +106,23 @@ def _grafts(group: Sequence[Operation], tensors: Mapping[str, Tensor]) -> list[s
         for donor, grafted in by_donor.items()
         for pattern, members in collapse(grafted)
     ]
+
+
+def _casts(group: Sequence[Operation], tensors: Mapping[str, Tensor]) -> list[str]:
+    ways: dict[str, list[Tensor]] = {}
+    for operation in group:
+        if row := tensors.get(str(operation.get("tensor"))):
+            ways.setdefault(f"{row.stored} → {row.dtype}", []).append(row)
+    return [
+        f"{units.plural(len(rows), 'tensor')}: {printable(way)} "
+        f"({units.size(sum(row.nbytes for row in rows))})"
+        for way, rows in ways.items()
+    ]
+
+
+def _division(most: object, planned: Checkpoint) -> str:
+    files = units.plural(len(planned.weights), "file")
+    return f"{files} of at most {units.size(most)}" if isinstance(most, int) else files
 
 
 def _pattern(pattern: str, members: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tidoctor.finding import Diagnosis, Severity
@@ -15,8 +16,10 @@ from tidoctor.report.text.operations import told
 from tidoctor.report.text.subject import classes, extent, subject
 
 if TYPE_CHECKING:
-    from tidoctor.writer import Cost, Receipt
+    from tidoctor.assembly import Cost
+    from tidoctor.writer import Receipt
 
+_LINKED = "linked files share their bytes with the source: what is edited in place changes in both"
 _MOST = 12  # lines told of one kind of operation
 _FILES = 6  # files named before the rest is counted
 
@@ -46,8 +49,9 @@ def _plan(done: Treatment, cost: Cost | None, style: Style) -> list[str]:
         one = declined.finding
         rows.append(("declined", clean([f"{one.code} {one.name}: {declined.reason}"])))
     rows += [("unmet", clean([f"{u.who} {u.told()}"])) for u in done.unmet]
+    rows += [("caution", clean(done.cautions))] * bool(done.cautions)
     if cost is not None:
-        rows.append(("cost", [f"{_amount(cost)}, {units.size(cost.total)} in all"]))
+        rows.append(("cost", [f"{amount(cost)}, {units.size(cost.total)} in all"]))
     if done.plan:
         rows.append(("predicted", _predicted(done.predicted, style)))
     if not done.receipt:
@@ -82,17 +86,18 @@ def _shipment(shipment: Shipment) -> list[Fact]:
 
 
 def _receipt(receipt: Receipt) -> list[Fact]:
-    tensors = units.plural(receipt.verified, "tensor")
-    amount = _amount(receipt)
-    if receipt.shared:
-        amount += f" ({units.size(receipt.shared)} of it shared with the source on disk)"
     rows: list[Fact] = [
         ("written", [
-            printable(str(receipt.dest)), amount,
-            f"{tensors} verified equal to the source byte for byte",
+            printable(str(receipt.dest)), amount(receipt.cost), _verified(receipt),
         ]),
         ("files", _files(list(receipt.files))),
     ]
+    if receipt.cost.linked:
+        rows.append(("caution", [_LINKED]))
+    if receipt.overflows:
+        rows.append(("caution", _short(_overflows(receipt.overflows))))
+    if receipt.steps:
+        rows.append(("then", _short(["where it is laid over the source:", *receipt.steps])))
     rows += [("fetched", _fetched(receipt))] * bool(receipt.fetched)
     return rows + [("left out", clean(receipt.left_out))] * bool(receipt.left_out)
 
@@ -112,8 +117,30 @@ def _fetched(receipt: Receipt) -> list[str]:
     return _short(lines)
 
 
-def _amount(cost: Cost | Receipt) -> str:
-    return f"{units.size(cost.written)} written anew, {units.size(cost.copied)} copied"
+def _overflows(counts: Mapping[str, int]) -> list[str]:
+    said = [
+        f"{printable(name)}: {units.plural(count, 'number')} too large for the type, now infinite"
+        for name, count in counts.items()
+    ]
+    return [f"{units.plural(sum(counts.values()), 'number')} became infinite", *said]
+
+
+def _verified(receipt: Receipt) -> str:
+    """What the proof rests on."""
+    counted = units.plural(receipt.verified, "tensor")
+    if receipt.cost.linked or receipt.cost.cloned:
+        return f"{counted} verified: copied bytes compared, the others are the source's own on disk"
+    return f"{counted} verified equal to the source byte for byte"
+
+
+def amount(cost: Cost) -> str:
+    """`4.3 kB written anew, 13.5 kB copied`, and what takes no room."""
+    said = [f"{units.size(cost.written)} written anew", f"{units.size(cost.copied)} copied"]
+    if cost.cloned:
+        said.append(f"{units.size(cost.cloned)} cloned")
+    if cost.linked:
+        said.append(f"{units.size(cost.linked)} linked")
+    return ", ".join(said)
 
 
 def _files(names: list[str]) -> list[str]:
