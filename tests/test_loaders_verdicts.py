@@ -127,6 +127,13 @@ def test_the_incidents(files: Files, wish: str, verdict: str, message: str | Non
     assert message is None or found.message == message
 
 
+def test_a_merge_of_a_bare_base_class_is_one_and_no_model_that_writes() -> None:
+    assert outcome(BASE, "mergekit") == "loads"
+    merged, served = diagnosis(BASE, "mergekit", "transformers", select=["L"]).loaders
+    assert str(merged.outcome) == str(served.outcome) == "misreads"
+    assert outcome(BASE, "mergekit@0.0.5") == "fails"
+
+
 def test_a_loader_that_ties_by_mistake_is_told_as_such() -> None:
     found = diagnosis(UNTIED_QWEN2, "candle@0.6.0")
     finding = only(found, "L02")

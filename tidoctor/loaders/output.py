@@ -20,7 +20,7 @@ def head_right(case: Case) -> Verdict | None:
         part = printable(patient.head_parts[0])
         return case.unknown(f"the head is stored in parts ({part})")
     if case.bare:
-        return _embedding_as_head(case, "none")
+        return _embedding_as_head(case, "none") if patient.served else None
     use = case.use
     if use is None:
         return case.unknown(case.tied[1])

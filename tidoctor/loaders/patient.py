@@ -51,6 +51,8 @@ class Patient:
         task: its task, such as `causal-lm` or `encoder`.
         is_base: whether `declared` is the bare class without a head.
         embeds: whether it is marked as a sentence embedding model.
+        served: whether it is to serve as `class_name`; a bare base class that nobody asks to
+            generate may stay one.
         files: weight file -> its tensors with their shapes, in the order of the file.
         index: tensor -> file of the index, None without one.
         read: the files that transformers reads.
@@ -82,6 +84,7 @@ class Patient:
     task: str | None = None
     is_base: bool = False
     embeds: bool = False
+    served: bool = True
     files: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
     index: Mapping[str, str] | None = None
     read: tuple[str, ...] = ()

@@ -61,6 +61,7 @@ def patient(view: View) -> Patient:
         task=task,
         is_base=bool(view.declared and view.declared.task == "base"),
         embeds=view.embedding_model is not None and view.wanted is None,
+        served=view.wanted is not None or not (view.declared and view.declared.task == "base"),
         files={
             w.name: {e.name: tuple(e.shape) for e in w.header.entries}
             for w in (*c.weights, *c.extras)
