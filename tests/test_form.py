@@ -287,3 +287,14 @@ def test_a_planned_cast_reads_as_it_will_be(source: Path) -> None:
     assert after.same_bytes(row, row)
     with pytest.raises(Refused, match="twice"):
         Plan().then([{"op": "cast", "tensor": EMBEDDING, "dtype": "F16"}]).apply(after)
+
+
+def test_what_loaders_make_of_an_overlay_is_told(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tidoctor.__main__ import main
+
+    dest = tmp_path / "out"
+    assert main(["untie", str(source), str(dest), "--for", "candle@0.7.1", "--delta"]) == 0
+    assert "candle 0.7.1 loads" in capsys.readouterr().out
+    assert dest.is_dir()

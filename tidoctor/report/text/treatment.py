@@ -54,7 +54,7 @@ def _plan(done: Treatment, cost: Cost | None, style: Style) -> list[str]:
         rows.append(("cost", [f"{amount(cost)}, {units.size(cost.total)} in all"]))
     if done.plan:
         rows.append(("predicted", _predicted(done.predicted, style)))
-    if not done.receipt:
+    if not done.result:
         said = [f"{v.loader} {v.version} {v.outcome}" for v in done.predicted.loaders]
         rows += [("loaders", clean(_short(said)))] * bool(said)
     return facts(rows, style)
