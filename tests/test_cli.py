@@ -107,7 +107,7 @@ def process(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         ("diagnose tied --for candle@0.7.2,transformers", 0),
         ("diagnose tied --for candle@0.7.1 --fail-on never", 0),
         ("diagnose base --for vllm", 1),
-        ("diagnose base --for mergekit", 1),
+        ("diagnose base --for mergekit", 0),
         ("diagnose tied --for candel", 2),
         ("diagnose tied --for candle@9", 2),
         ("loaders", 0),
