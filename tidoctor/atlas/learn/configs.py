@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tidoctor.atlas.expectation import ASIDE
 from tidoctor.atlas.learn.builds import extra_defaults, flattened, nested, type_name
 from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, Vocabulary
 from tidoctor.atlas.learn.samples import alternatives, put
@@ -95,11 +96,17 @@ class Config:
             fact = self.field(name)
             if fact is not None:
                 fields[name] = fact
-        # What a derived default reads must be known as well.
+        parts = {key: self.part(key, value) for key, value in sorted(self.parts.items())}
+        for key, value in self.parts.items():
+            imposed = self.imposed(key, value, (below or {}).get(type_name(type(value)), ()))
+            if imposed:
+                parts[key]["sets"] = imposed
+        # What a derived default reads must be known as well, and what is handed to a sub-config.
+        handed = [each["sets"] for each in parts.values() if "sets" in each]
         for _ in range(4):
             read = {
                 each
-                for fact in fields.values()
+                for fact in [*fields.values(), *handed]
                 for each in re.findall(r"[A-Za-z_]\w*(?:\.\w+)*", json.dumps(fact))
                 if "." not in each and (each in self.values or each in self.extras)
             }
@@ -108,11 +115,8 @@ class Config:
                 if fact is not None:
                     fields[name] = fact
         row["fields"] = dict(sorted(fields.items()))
-        parts = {key: self.part(key, value) for key, value in sorted(self.parts.items())}
-        for key, value in self.parts.items():
-            imposed = self.imposed(key, value, (below or {}).get(type_name(type(value)), ()))
-            if imposed:
-                parts[key]["sets"] = imposed
+        if idle := sorted(ASIDE & self.values.keys() - fields.keys() - aliases.keys()):
+            row["idle"] = idle
         for key in getattr(self.kind, "sub_configs", {}) or {}:
             if key not in parts and self.values.get(key, 0) is None:
                 optional = self.optional_part(key)

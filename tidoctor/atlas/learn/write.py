@@ -53,15 +53,31 @@ def names_in(text: str) -> set[str]:
     return {each for each in _NAME.findall(bare) if each not in _WORDS}
 
 
+def fields_of(
+    class_name: str, learned: Mapping[str, Mapping[str, Any]], depth: int = 5
+) -> set[str]:
+    """The fields that a class reads, dotted; those that its parts read of its config included."""
+    facts = learned.get(class_name)
+    if facts is None or not depth:
+        return set()
+    found = {name for text in expressions(facts) for name in names_in(text)}
+    for key in ("memory", "disk"):
+        for part in facts.get(key, {}).get("parts", ()):
+            if "class" in part:
+                before = part["config"] + "." if part["config"] else ""
+                found |= {before + n for n in fields_of(part["class"], learned, depth - 1)}
+    return found
+
+
 def wanted_fields(
     learned: Mapping[str, Mapping[str, Any]], parts: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, set[str]]:
     """Model type -> fields that some class reads; `parts` gives the sub-configs of a type."""
     found: dict[str, set[str]] = {}
-    for facts in learned.values():
+    for class_name, facts in learned.items():
         found.setdefault(facts["config"], set())
-        for text in expressions(facts):
-            for name in names_in(text):
+        for name in sorted(fields_of(class_name, learned)):
+            if name:
                 model_type = facts["config"]
                 *way, last = name.split(".")
                 for step in way:
