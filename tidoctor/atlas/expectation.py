@@ -26,7 +26,7 @@ Tensors = Mapping[str, tuple[int, ...]]
 
 # Keys that model code reads with a default of its own. Where the facts about a config do not know
 # one of them, they were learned without it, and a file that sets it may have other shapes.
-ASIDE = frozenset({
+_ASIDE = frozenset({
     "head_dim", "attention_head_size", "adapter_attn_dim", "alignment_intermediate_size",
     "conv_kernel_size", "conv_groups", "embedding_size", "max_relative_positions", "norm_rel_ebd",
     "position_buckets", "share_att_key", "talking_head", "router_bias", "output_proj_dims",
@@ -205,7 +205,7 @@ def _read_aside(
     """A key that may change shapes and that the facts about this config do not know."""
     facts = source.config(model_type)
     known = {each for key in ("fields", "aliases", "parts", "idle") for each in facts.get(key, ())}
-    for key in sorted(ASIDE & settings.keys() - known):
+    for key in sorted(_ASIDE & settings.keys() - known):
         value = settings[key]
         width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
         if key == "head_dim" and value == _divided(width, heads):

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidoctor.atlas.expectation import ASIDE
 from tidoctor.atlas.learn.builds import extra_defaults, flattened, nested, type_name
 from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, Vocabulary
 from tidoctor.atlas.learn.samples import alternatives, put
@@ -115,8 +114,8 @@ class Config:
                 if fact is not None:
                     fields[name] = fact
         row["fields"] = dict(sorted(fields.items()))
-        if idle := sorted(ASIDE & self.values.keys() - fields.keys() - aliases.keys()):
-            row["idle"] = idle
+        if "head_dim" in self.values and not {"head_dim"} & (fields.keys() | aliases.keys()):
+            row["idle"] = ["head_dim"]  # declared, and no class of it makes anything of it
         for key in getattr(self.kind, "sub_configs", {}) or {}:
             if key not in parts and self.values.get(key, 0) is None:
                 optional = self.optional_part(key)
