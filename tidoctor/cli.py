@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tidoctor.repairs import Progress, Treatment
     from tidoctor.report import Page
     from tidoctor.report.delivery import Delivery, Told
+    from tidoctor.rules.statistics import Statistics
     from tidoctor.settings import Settings
 
 _EXIT_CODES = """
@@ -303,17 +304,12 @@ def inspect(
     told = _delivery(format, Plain, output, color, quiet, several=len(sources) > 1)
 
     def examine(source: str) -> Told:
-        from tidoctor.report.progress import Progress as Line
-
-        checkpoint = tidoctor.open(source)
+        checkpoint, wanted = tidoctor.open(source), _matcher(match)
         _write_promise(write_promise, sources, checkpoint, loaders)
-        code = Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
         like = tidoctor.identify(checkpoint, doubtful=True)
-        wanted = _matcher(match)
-        with Line(quiet=quiet) as line:
-            values = tidoctor.statistics(checkpoint, wanted, progress=line) if deep else None
+        values = _statistics(checkpoint, wanted, quiet) if deep else None
         page = told.page.inspection(checkpoint, wanted, every=every, like=like, values=values)
-        return page, code
+        return page, Exit.CLEAN if checkpoint.tensors else Exit.UNEXAMINED
 
     return told.each(sources, examine)
 
@@ -405,11 +401,10 @@ def diagnose(
     listed = many.found(sources, recursive=recursive, of_files=of_files)
     several = of_files or len(listed) > 1
     told = _delivery(format, Full, output, color, quiet, several=several, fail_on=asks.fail_on)
-    checkup = Checkup(
-        asks, wanted, deep, against_installed, known, write_baseline, kept, donor,
-        manifest,
+    made = (kept, donor, manifest)
+    return Checkup(asks, wanted, deep, against_installed, known, write_baseline, *made).run(
+        told, listed
     )
-    return checkup.run(told, listed)
 
 
 @app.command(
@@ -781,6 +776,16 @@ def _form(
         most = byte_size(size)
     wishes = tuple(map(dtype_wish, dtypes or ()))
     return Form(link.value, delta, single_file, most, wishes, manifest)
+
+
+def _statistics(
+    checkpoint: Checkpoint, wanted: Callable[[str], bool], quiet: bool
+) -> dict[str, Statistics | None]:
+    """The numbers that tensors hold, told on the way how far reading has come."""
+    from tidoctor.report.progress import Progress as Line
+
+    with Line(quiet=quiet) as line:
+        return tidoctor.statistics(checkpoint, wanted, progress=line)
 
 
 def _matcher(globs: Sequence[str] | None) -> Callable[[str], bool]:

@@ -13,6 +13,7 @@ from tidoctor.rules.rule import ERROR, LIKELY, NOTE, WARNING, CannotRun, advice,
 from tidoctor.rules.values import equal, suspects
 from tidoctor.rules.view import FLOATS, View
 
+_NEAR = 1 << 20  # bytes read at a time of files that lie here; far away it is more
 _PARAMETER = re.compile(r".*(?:weight|bias|gamma|beta|_proj)")
 _WEIGHT = re.compile(r"(?:weight|_proj)$")  # packed experts have no suffix
 _MATRIX = re.compile(
@@ -206,7 +207,9 @@ def _zeros(view: View) -> tuple[set[str], set[str]]:
     zero, ends = set(), set()
     if view.deep:
         zero = {n for n, v in view.values.items() if v.zero}
-    elif not checkpoint.source.kind.startswith("hub"):
+    elif checkpoint.source.stride > _NEAR:
+        raise CannotRun("needs --deep, since the files are far away and pages cost requests")
+    else:
         for weight in checkpoint.weights:
             zero |= {t.name for t in suspects(checkpoint, weight)}
     alive = {template(n)[0] for n in checkpoint.tensors if n not in zero} if zero else set()

@@ -287,6 +287,8 @@ def owner_only(view: View) -> Iterator[Finding]:
 
     Fine: where config.json is as closed, it is on purpose.
 
+    Example: model.safetensors with mode 0600 beside a config.json with mode 0644.
+
     Cure: give the weights the permissions of config.json; what tidoctor writes follows the umask.
     """
     config = view.checkpoint.mode(CONFIG)

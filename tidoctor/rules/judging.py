@@ -133,7 +133,7 @@ def _promised(
     if isinstance(fit, str):
         loading, why = None, fit
         promise = view.promise(facts.name)
-        if isinstance(promise, str):
+        if isinstance(promise, str) or view.quantisations:
             return None, nothing, nothing, None, fit
     else:
         promise, why = fit.expected, ""

@@ -30,6 +30,8 @@ def promise_broken(view: View) -> Iterator[Finding]:
 
     Fine: a change that was meant. A loader that takes what it did not take before is a note.
 
+    Example: an export that stores lm_head.weight since yesterday, though the promise says tied.
+
     Cure: mend the export; or write the promise anew with `tidoctor inspect --write-promise`.
     """
     promise = view.promised

@@ -24,6 +24,8 @@ def unlike_manifest(view: View) -> Iterator[Finding]:
 
     Fine: without a manifest there is nothing to compare.
 
+    Example: one matrix of a shard that was trained on after the manifest was written.
+
     Cure: fetch the files again, or repair the source once more.
     """
     manifest = view.manifest

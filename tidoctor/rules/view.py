@@ -395,7 +395,7 @@ class View:
         """
         if self._unfit:
             return self._unfit
-        if raw and self._declares:
+        if raw and self.quantisations:
             return "a quantisation is declared, and what a loader makes of it is not known"
         tensors = self.checkpoint.tensors if raw else self.tensors
         own = self.target is not None and class_name == self.target.name
@@ -477,12 +477,12 @@ class View:
         """Why the class does not tell the names and shapes of the files, "" where it does."""
         if self.settings.get("auto_map"):
             return "the model brings its own code"
-        if self._declares and not all(map(self.plain_though_declared, self._declares)):
+        if self.quantisations and not all(map(self.plain_though_declared, self.quantisations)):
             return "the weights are quantised"
         return self.packed
 
     @cached_property
-    def _declares(self) -> list[object]:
+    def quantisations(self) -> list[object]:
         """What config.json says about a quantisation, on any level."""
         keys = ("quantization_config", "compression_config")
         levels = (self.settings, self.text_settings)
