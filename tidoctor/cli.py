@@ -402,9 +402,8 @@ def diagnose(
     several = of_files or len(listed) > 1
     told = _delivery(format, Full, output, color, quiet, several=several, fail_on=asks.fail_on)
     made = (kept, donor, manifest)
-    return Checkup(asks, wanted, deep, against_installed, known, write_baseline, *made).run(
-        told, listed
-    )
+    checkup = Checkup(asks, wanted, deep, against_installed, known, write_baseline, *made)
+    return checkup.run(told, listed)
 
 
 @app.command(
