@@ -475,9 +475,7 @@ def repair(
         )  # fmt: skip
 
     sent = _sent(source, push, create_pr, form)
-    return _treat(
-        told, source, operate, dry_run=dry_run, fail_on=FailOn(asks.fail_on), sent=sent
-    )
+    return _treat(told, source, operate, dry_run=dry_run, fail_on=asks.fail_on, sent=sent)
 
 
 @app.command(
@@ -806,7 +804,7 @@ def _treat(
     operate: Callable[[Progress], Treatment],
     *,
     dry_run: bool,
-    fail_on: FailOn = FailOn.ERROR,
+    fail_on: str = FailOn.ERROR,
     sent: tuple[str | None, bool] = (None, False),
 ) -> int:
     from tidoctor.report.progress import Progress as Line
@@ -814,7 +812,7 @@ def _treat(
     def examine(_: str) -> Told:
         with Line(quiet=told.quiet) as line:
             done = operate(line)
-        code = of_treatment(done, fail_on)
+        code = of_treatment(done, FailOn(fail_on))
         if any(sent):
             from tidoctor import shipping
 
