@@ -8,6 +8,7 @@ data of these files are zeros that are made up when they are read.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -32,11 +33,16 @@ CLASSES = sorted(
 
 
 class Zeros:
-    """A folder with a config and one weight file whose data are zeros."""
+    """A folder with a config and one weight file whose data are zeros.
+
+    It reads like a place far away, so that values, which it does not have, are not looked at.
+    """
 
     kind = "folder"
     chosen: str | None = None
+    revision: str | None = None
     name = "zeros"
+    stride = 4 << 20
 
     def __init__(self, config: bytes, head: bytes, size: int) -> None:
         self.config, self.head, self.length = config, head, size
@@ -47,6 +53,12 @@ class Zeros:
 
     def folders(self) -> frozenset[str]:
         return frozenset()
+
+    def ahead(self, files: Iterable[str]) -> None:
+        pass
+
+    def listed(self, file: str) -> None:
+        return None
 
     def size(self, file: str) -> int | None:
         return self.files().get(file)

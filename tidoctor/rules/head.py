@@ -91,7 +91,10 @@ def head_tied(view: View) -> Iterator[Finding]:
         return
     embedding = view.tensors[view.embedding]
     # Of a group of four (T5), readers that know no ties ask for each of the others.
-    ends = [end for end in _ends(view) if end not in view.tensors]
+    # Where the group is stored under another name than transformers keeps, H09 speaks of it.
+    group = view.generator.ties.values() if view.generator else ()
+    kept = all(keeper in view.tensors for keeper in group)
+    ends = [end for end in _ends(view) if kept and end not in view.tensors]
     yield found(
         NOTE,
         f"{view.head_name} is not stored: it is tied to {printable(view.embedding)}",
