@@ -106,7 +106,7 @@ def test_the_categories_people_ship_are_covered(defaults: Verdicts) -> None:
 
     silent = {name: each.reason for name, each in defaults.items() if not each.exact}
     coverage = gates.Coverage(gates.DATA, silent)
-    few = {task: coverage.share(task) for task in TASKS if coverage.share(task) < 0.95}
+    few = {task: coverage.share(task) for task in TASKS if coverage.share(task) < 0.9}
     assert not few, coverage.lines()
     assert coverage.share("all") >= 0.85, coverage.lines()
 

@@ -103,6 +103,7 @@ _RARE: dict[str, dict[str, Any]] = {
     "MobileNetV2Model": {"depth_multiplier": 0.25},
     "MobileViTModel": {"hidden_sizes": [16, 16, 16]},
     "SwiftFormerModel": {},
+    "EfficientNetModel": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280},
 }
 
 
