@@ -467,15 +467,14 @@ def repair(
     told = _delivery(format, Full, output, color, quiet, fail_on=asks.fail_on)
     form = _form(link, delta, single_file, max_shard_size, dtype, manifest)
 
-    def operate(progress: Progress) -> Treatment:
+    def work(progress: Progress) -> Treatment:
         return tidoctor.repair(
             source, dest, wanted=wanted, donor=donor, accept=_codes(accept),
             select=asks.select, ignore=asks.ignore, loaders=_codes(loaders),
             partial=partial, form=form, force=force, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
-    sent = _sent(source, push, create_pr, form)
-    return _treat(told, source, operate, dry_run=dry_run, fail_on=asks.fail_on, sent=sent)
+    return _treat(told, source, work, dry_run, asks.fail_on, _sent(source, push, create_pr, form))
 
 
 @app.command(
@@ -802,7 +801,6 @@ def _treat(
     told: Delivery,
     source: str,
     operate: Callable[[Progress], Treatment],
-    *,
     dry_run: bool,
     fail_on: str = FailOn.ERROR,
     sent: tuple[str | None, bool] = (None, False),
