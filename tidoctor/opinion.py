@@ -209,9 +209,8 @@ def _unfit(view: View) -> str:
     """Why the files cannot be held against the class, "" where they can."""
     if view.incomplete:
         return view.incomplete
-    for level in (view.settings, view.text_settings):
-        if level.get("quantization_config") or level.get("compression_config"):
-            return "the weights are quantised"
+    if view.quantisations:
+        return "the weights are quantised"
     tensors = view.checkpoint.tensors
     if any(is_adapter(name) for name in tensors):
         return "an adapter is not merged"
