@@ -675,3 +675,25 @@ def test_weights_that_only_their_owner_may_read(
     (folder / "config.json").chmod(config)
     found = tidoctor.diagnose(folder)
     assert codes(found).get("F06") == ("note" if told else None)
+
+
+def test_a_head_whose_last_word_is_wrong_is_lost_and_renamed() -> None:
+    before = open_checkpoint(Memory(build(
+        {("lm_head.weights" if n == "lm_head.weight" else n): s for n, s in llama().items()}, LLAMA
+    )))  # fmt: skip
+    finding = only(rules.diagnose(before), "H02")
+    assert str(finding.severity) == "error" and finding.cure
+    after = Plan((finding.cure.operations,)).apply(before)
+    assert rules.diagnose(after).findings == ()
+
+
+def test_a_task_head_whose_last_word_is_wrong_is_renamed() -> None:
+    files = build(
+        {**llama(head=False), "scre.weight": [2, 16]},
+        {**LLAMA, "architectures": LABELS["architectures"]},
+    )
+    before = open_checkpoint(Memory(files))
+    finding = only(rules.diagnose(before), "H10")
+    assert finding.cure is not None and finding.cure.needs == ("accept",)
+    after = Plan((finding.cure.operations,)).apply(before)
+    assert [f for f in rules.diagnose(after).findings if f.severity > 1] == []

@@ -184,6 +184,19 @@ class Checkpoint:
             begin += step
             step = min(8 * step, most)
 
+    def pieces(self, tensor: Tensor, size: int) -> Iterator[bytes | memoryview]:
+        """The bytes of a tensor in pieces of `size` bytes, each good until the next is asked for.
+
+        Where the source is a folder nothing is opened or allocated for a piece.
+        """
+        source, file, begin, end = tensor.span
+        in_turn = None if tensor.stored else getattr(source, "pieces", None)
+        if in_turn is not None:
+            yield from in_turn(file, begin, end, size)
+            return
+        for at in range(0, tensor.nbytes, size):
+            yield self.read(tensor, at, at + size)
+
     def same_bytes(self, a: Tensor, b: Tensor) -> bool:
         """Whether two tensors have equal dtype, shape and bytes; reads them in pieces."""
         if (a.dtype, a.shape, a.nbytes) != (b.dtype, b.shape, b.nbytes):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.checkpoints import Memory
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.errors import Refused, Unreadable
@@ -69,32 +70,8 @@ class Patient:
 # --- files ---------------------------------------------------------------------------------------
 
 
-class Held:
-    """A source whose files are bytes in memory."""
-
-    kind = "folder"
-    chosen: str | None = None
-    name = "patient"
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self.bytes_read = 0
-
-    def files(self) -> dict[str, int]:
-        return {n: len(data) for n, data in sorted(self._files.items())}
-
-    def folders(self) -> frozenset[str]:
-        return frozenset()
-
-    def size(self, file: str) -> int | None:
-        return len(self._files[file]) if file in self._files else None
-
-    def read(self, file: str, begin: int, end: int) -> bytes:
-        return self._files[file][begin:end]
-
-
 def opened(files: Files) -> Checkpoint:
-    return open_checkpoint(Held(files))  # type: ignore[arg-type]
+    return open_checkpoint(Memory(files))
 
 
 def header_of(data: bytes) -> tuple[Header, int]:

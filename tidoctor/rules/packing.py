@@ -133,6 +133,7 @@ def modules(tensors: Mapping[str, Tensor]) -> list[Module]:
     # Experts in one tensor have no suffix.
     for name, tensor in tensors.items():
         small = tensor.dtype.startswith(("F8", "F4", "F6")) and len(tensor.shape) > 1
+        small = small or (tensor.dtype in INTEGERS and name.endswith("_proj"))
         if small and name not in told and not _SCALE.search(name):
             scaled = any(name + tail in tensors for tail in ("_scale", "_scale_inv", ".scale"))
             found.append(Module(name, {"": name}, "FP8 experts" if scaled else "bare"))

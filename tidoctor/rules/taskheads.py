@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tidoctor.finding import Evidence, Finding, Location
 from tidoctor.names import printable, some
+from tidoctor.rules.causes import similar
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -14,11 +15,12 @@ from tidoctor.rules.rule import (
     NotApplicable,
     consent,
     found,
+    rename,
     rule,
     set_key,
 )
 from tidoctor.rules.view import FLOATS, GENERATING, View
-from tidoctor.rules.wording import gap_rows
+from tidoctor.rules.wording import gap_rows, place
 
 _HEADED_TASKS = (
     "sequence-classification", "token-classification", "question-answering",
@@ -59,6 +61,10 @@ def task_head_absent(view: View) -> Iterator[Finding]:
     missing = [n for n in missing if not any(t.endswith(f".{n}") for t in view.ending(ends))]
     if not missing:
         return
+    pairs = _misspelt(view, missing)
+    if len(pairs) == len(missing):
+        yield _under_another_word(view, pairs, facts.name)
+        return
     own = [n for n in facts.own if n.endswith((".weight", ".bias"))]
     whole = len(missing) == len([n for n in own if n != facts.head and n not in facts.ties])
     yield found(
@@ -79,6 +85,41 @@ def task_head_absent(view: View) -> Iterator[Finding]:
         ),
         caution="a head that was trained is in the adapter's modules_to_save, or only in the "
         "training run",
+    )
+
+
+def _misspelt(view: View, missing: list[str]) -> dict[str, str]:
+    """Missing name -> the one tensor whose name differs from it in a letter or two of one word."""
+    expected = set() if isinstance(view.fit, str) else {*view.fit.files} - {*view.fit.unexpected}
+    pairs: dict[str, str] = {}
+    for name in missing:
+        words = name.split(".")
+        beside = [
+            n
+            for n in view.tensors
+            if n not in expected and n.count(".") == len(words) - 1
+            and len(odd := [p for p in zip(n.split("."), words, strict=True) if len({*p}) > 1]) == 1
+            and similar(*odd[0])
+        ]  # fmt: skip
+        if len(beside) == 1 and beside[0] not in pairs.values():
+            pairs[name] = beside[0]
+    return pairs
+
+
+def _under_another_word(view: View, pairs: dict[str, str], class_name: str) -> Finding:
+    here = [view.tensors[n].name for n in pairs.values()]
+    return found(
+        ERROR,
+        f"{some(here, 2)} stands where {class_name} has {some(list(pairs), 2)}",
+        certainty=LIKELY,
+        at=place(view, next(iter(pairs.values()))),
+        tensors=(*here, *pairs),
+        evidence=(Evidence("names", f"no tensor is called {some(list(pairs), 2)}"),),
+        includes=("N14",),
+        cure=consent(
+            f"rename {len(here)} tensors",
+            *(rename(view.tensors[old].name, new) for new, old in pairs.items()),
+        ),
     )
 
 

@@ -13,7 +13,9 @@ Formats: IEEE 754 for F64, F32 and F16; bfloat16; OCP 8-bit (E4M3, E5M2) and mic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tidoctor.checkpoint import Checkpoint, Tensor, WeightFile
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, bytes done and bytes in all."""
 
-_PIECE = 1 << 18  # bytes looked at in one go: fits the second cache; a multiple of every size
-_READ = 1 << 21  # bytes read at a time; the allocator keeps so many for the next piece
+_PIECE = 1 << 20  # bytes looked at in one go; a multiple of every element's size
+_READ = 1 << 24  # bytes read at a time from far away
 PAGE = 4096
 
 
@@ -80,20 +82,33 @@ class Values:
 
 
 def survey(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str, Values]:
-    """What every tensor that counts holds, in one pass over the files, each from its start on."""
+    """What every tensor that counts holds, in one pass over the files, each from its start on.
+
+    In a folder two threads take one tensor after the other; far away, one does.
+    """
     tensors = sorted(checkpoint.tensors.values(), key=lambda t: (t.span.file, t.span.begin))
     total = sum(t.nbytes for t in tensors)
     done = 0
     found = {}
-    for tensor in tensors:
-        looking = _Looking(tensor.dtype)
-        for piece in checkpoint.chunks(tensor, _READ):
-            looking.at(piece)
-            done += len(piece)
+    here = hasattr(checkpoint.source, "pieces")
+    pool = ThreadPoolExecutor(2 if here else 1, "values")
+    try:
+        seen = pool.map(partial(_look, checkpoint, _PIECE if here else _READ), tensors)
+        for tensor, values in zip(tensors, seen, strict=True):
+            found[tensor.name] = values
+            done += tensor.nbytes
             if progress:
                 progress("reading values", done, total)
-        found[tensor.name] = looking.told()
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted reader does not wait for the rest
     return found
+
+
+def _look(checkpoint: Checkpoint, size: int, tensor: Tensor) -> Values:
+    looking = _Looking(tensor.dtype)
+    for piece in checkpoint.pieces(tensor, size):
+        looking.at(piece)
+    return looking.told()
 
 
 class _Looking:
@@ -115,7 +130,7 @@ class _Looking:
         self._constant = True
         self._first: object = None
 
-    def at(self, piece: bytes) -> None:
+    def at(self, piece: bytes | memoryview) -> None:
         """Look at the next bytes of the tensor."""
         count = len(piece) // self._unsigned.itemsize
         values = self._np.frombuffer(piece, self._unsigned, count)

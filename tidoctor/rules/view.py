@@ -35,7 +35,7 @@ from tidoctor.names import (
 from tidoctor.promise import Promise
 from tidoctor.rules import packing
 from tidoctor.rules.alternatives import Others, others
-from tidoctor.rules.causes import Account, Explained, account
+from tidoctor.rules.causes import Account, Explained, account, similar
 from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
@@ -591,8 +591,16 @@ class View:
             for n in self.tensors
             if (n.startswith(inside) or n in modules)
             and n != self.head
+            and not self._misspelt_head(n)
             and not n.endswith((".bias", ".dense.weight", ".layer_norm.weight"))
         )
+
+    def _misspelt_head(self, name: str) -> bool:
+        """Whether this is a whole head whose last word is wrong: `lm_head.weights`."""
+        tensor, embedding = self.tensors[name], self.tensors.get(self.embedding or "")
+        last = name.rpartition(".")[2]
+        plain = embedding is not None and (tensor.dtype, tensor.shape) == embedding[1:3]
+        return plain and last != "weight" and similar(last, "weight")
 
     @property
     def head_is_absent(self) -> bool:

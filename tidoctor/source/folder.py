@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +34,7 @@ class Folder:
         self.kind = kind
         self.chosen = chosen
         self.bytes_read = 0
+        self._counting = threading.Lock()
         root = path.resolve()
         self._homes = [root]
         if (repository := cached_repository(root)) is not None:
@@ -105,12 +108,7 @@ class Folder:
         Raises Unreadable when it cannot be read, or is no regular file.
         """
         try:
-            # O_NONBLOCK: opening a named pipe must not wait for a writer.
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            handle = os.open(self.locate(file), flags | getattr(os, "O_CLOEXEC", 0))
-            with os.fdopen(handle, "rb", buffering=0) as f:
-                if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
-                    raise Unreadable(f"{self.name}: {file}", "is not a regular file")
+            with self._open(file) as f:
                 f.seek(begin)
                 parts = []
                 missing = end - begin
@@ -122,6 +120,40 @@ class Folder:
         data = b"".join(parts) if len(parts) != 1 else parts[0]
         self.bytes_read += len(data)
         return data
+
+    def pieces(self, file: str, begin: int, end: int, size: int) -> Iterator[memoryview]:
+        """The bytes [begin, end) in turn, through one buffer: each is good until the next.
+
+        As fast as the system reads, since nothing is opened or allocated for a piece. Raises
+        Unreadable like `read`.
+        """
+        buffer = memoryview(bytearray(min(size, max(end - begin, 1))))
+        try:
+            with self._open(file) as f:
+                f.seek(begin)
+                while begin < end:
+                    filled = 0
+                    wanted = min(len(buffer), end - begin)
+                    while filled < wanted and (count := f.readinto(buffer[filled:wanted])):
+                        filled += count
+                    if not filled:
+                        return
+                    begin += filled
+                    with self._counting:
+                        self.bytes_read += filled
+                    yield buffer[:filled]
+        except OSError as e:
+            raise Unreadable(f"{self.name}: {file}", f"cannot be read ({e.strerror})") from e
+
+    def _open(self, file: str) -> io.FileIO:
+        # O_NONBLOCK: opening a named pipe must not wait for a writer.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.open(self.locate(file), flags | getattr(os, "O_CLOEXEC", 0))
+        f = io.FileIO(handle, "rb")
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            f.close()
+            raise Unreadable(f"{self.name}: {file}", "is not a regular file")
+        return f
 
     def ahead(self, files: Iterable[str]) -> None:
         """Reading is quick here: nothing to prepare."""
