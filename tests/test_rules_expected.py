@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tidoctor import rules
 from tidoctor.atlas.expectation import expectation
-from tidoctor.checkpoint import open_checkpoint
+from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.finding import Diagnosis, Finding, Severity
 from tidoctor.plan import Plan
 
@@ -353,6 +353,15 @@ def test_another_generation_of_a_multimodal_layout_is_a_note() -> None:
     assert sorted(after.tensors) == sorted(fresh)
 
 
+def in_fresh_form(table: Table, config: dict[str, Any], note: Finding) -> Checkpoint:
+    """What the cure of a note leads to: names and shapes of a fresh save."""
+    assert note.cure is not None and note.cure.needs == ("accept",)
+    after = Plan((note.cure.operations,)).apply(open_checkpoint(Memory(build(table, config))))
+    fresh = promised(config)
+    assert {n: list(t.shape) for n, t in after.tensors.items()} == fresh
+    return after
+
+
 def test_stacked_experts_are_a_note() -> None:
     table = without(promised(MIXTRAL), lambda n: ".experts." in n)
     for layer in range(2):
@@ -362,13 +371,28 @@ def test_stacked_experts_are_a_note() -> None:
     assert loud(found) == []
     (note,) = [f for f in found.findings if f.code == "N08"]
     assert len(note.tensors) == 4
+    after = in_fresh_form(table, MIXTRAL, note)
+    assert loud(rules.diagnose(after)) == []
+    stacked, apart = (open_checkpoint(Memory(build(t, MIXTRAL))) for t in (table, promised(MIXTRAL)))
+    up = stacked.tensors["model.layers.1.mlp.experts.gate_up_proj"]
+    w3 = after.tensors["model.layers.1.block_sparse_moe.experts.2.w3.weight"]
+    assert w3.shape == apart.tensors[w3.name].shape == (32, 16)
+    assert after.read(w3, 0, w3.nbytes) == stacked.read(up, 5 * w3.nbytes, 6 * w3.nbytes)
 
 
 def test_projections_apart_where_the_loader_takes_both_are_a_note() -> None:
     memory = expectation(NOMIC, "NomicBertModel").memory
-    found = examine({n: list(s) for n, s in memory.items()}, NOMIC)
+    table = {n: list(s) for n, s in memory.items()}
+    found = examine(table, NOMIC)
     assert loud(found) == []
-    assert "N09" in {f.code for f in found.findings}
+    (note,) = [f for f in found.findings if f.code == "N09"]
+    after = in_fresh_form(table, NOMIC, note)
+    before = open_checkpoint(Memory(build(table, NOMIC)))
+    fused = after.tensors["encoder.layers.0.attn.Wqkv.weight"]
+    parts = [before.tensors[f"layers.0.self_attn.{n}_proj.weight"] for n in "qkv"]
+    assert after.read(fused, 0, fused.nbytes) == b"".join(
+        before.read(t, 0, t.nbytes) for t in parts
+    )
 
 
 def test_fused_projections_that_the_loader_does_not_cut() -> None:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 RANKS = (
     ("errors", "names", "finding", "form"),
     ("casting", "document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
-    ("checkpoint",),
+    ("checkpoint", "pieced"),
     ("manifest",),
     ("atlas", "loaders", "promise"),
     ("rules",),

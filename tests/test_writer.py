@@ -32,9 +32,10 @@ import tidoctor
 from tests import checkpoints
 from tidoctor import copying, staging, writer
 from tidoctor.checkpoint import Checkpoint, Span
-from tidoctor.copying import Mover, Origins, joined
+from tidoctor.copying import Mover, Origins
 from tidoctor.errors import Refused, TidoctorError, Unreadable, Unwritable, Usage
 from tidoctor.form import Form, Link
+from tidoctor.pieced import joined
 from tidoctor.plan import Plan
 from tidoctor.source.folder import Folder
 

@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple
 
 from tidoctor.carrying import Company
 from tidoctor.checkpoint import Checkpoint, Span, Tensor, WeightFile
-from tidoctor.copying import joined
 from tidoctor.errors import Refused
 from tidoctor.ground import Ground
 from tidoctor.header import serialise
 from tidoctor.names import printable
+from tidoctor.pieced import joined
 from tidoctor.source import Source
 
 How = Literal["link", "clone", "copy", "cast"]

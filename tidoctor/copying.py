@@ -24,6 +24,7 @@ from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
+from tidoctor.pieced import Pieced
 from tidoctor.source import Source, reason
 from tidoctor.source.distant import Distant, Received
 from tidoctor.source.folder import Folder
@@ -170,6 +171,9 @@ class Origins:
 
     def get(self, source: Source, file: str) -> Origin:
         """A file, the same as the first time. Raises Unreadable when it is gone or has changed."""
+        if isinstance(source, Pieced):
+            for span in source.spans:
+                self.get(span.source, span.file)
         now = self._current
         if now is None or now.source is not source or now.file != file:
             self._close()
@@ -186,20 +190,6 @@ class Origins:
             origin.close()
             if first != (origin.path, origin.identity):
                 raise origin.changed()
-
-
-def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The same bytes in the same order, with neighbouring ranges made one and empty ones gone."""
-    runs: list[Span] = []
-    for span in spans:
-        last = runs[-1] if runs else None
-        if span.begin == span.end:
-            continue
-        if last and last[:2] == span[:2] and last.end == span.begin:
-            runs[-1] = last._replace(end=span.end)
-        else:
-            runs.append(span)
-    return tuple(runs)
 
 
 def clone(origin: int, target: int) -> bool:

@@ -20,6 +20,7 @@ from tidoctor import __version__, document
 from tidoctor.checkpoint import Checkpoint, Tensor
 from tidoctor.errors import Unreadable, Unwritable, Usage
 from tidoctor.names import natural_key, printable
+from tidoctor.pieced import joined
 from tidoctor.source import reason
 from tidoctor.source.folder import Folder
 
@@ -70,10 +71,13 @@ def described(planned: Checkpoint, written: Checkpoint) -> str:
         tensors.append({
             "name": name, "file": row.file, "dtype": row.dtype, "shape": list(row.shape),
             "begin": begin, "end": place.end, "sha256": digest(held, there),
-            "origin": {
-                "source": row.span.source.name, "file": row.span.file, "begin": row.span.begin,
-                "end": row.span.end, "dtype": row.stored or row.dtype,
-            },
+            "origin": [
+                {
+                    "source": span.source.name, "file": span.file, "begin": span.begin,
+                    "end": span.end, "dtype": row.stored or row.dtype,
+                }
+                for span in joined((row.span,))
+            ],
         })  # fmt: skip
     head = {"schema": SCHEMA, "tool": {"name": "tidoctor", "version": __version__}}
     return json.dumps(head | {"tensors": tensors}, ensure_ascii=True, allow_nan=False) + "\n"

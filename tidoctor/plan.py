@@ -18,6 +18,8 @@ Operations, as mappings (`Operation` in `tidoctor.finding`):
     discard  file                  a file that is not carried over
     adopt    file                  a weight file that was not read becomes one of the shards
     cast     tensor, dtype         the same numbers as another floating-point type
+    gather   tensor, shape, from   a row made of byte ranges of others: `from` is a list of
+                                   {tensor, begin, end}
     reshard  bytes                 files of at most so many bytes of tensors, or one (null)
 """
 
@@ -45,6 +47,7 @@ from tidoctor.filing import beside, index_file, weight_file
 from tidoctor.finding import Operation
 from tidoctor.header import span_bytes
 from tidoctor.names import printable
+from tidoctor.pieced import Pieced
 from tidoctor.sharding import shares
 from tidoctor.source import INDEX_SUFFIX
 
@@ -108,6 +111,7 @@ class _Draft:
                 self.places.setdefault(row.name, []).append((file, i))
         self.gone: set[tuple[str, int]] = set()
         self.fresh: list[Tensor] = []
+        self.gathered: dict[tuple[str, int], list[Tensor]] = {}  # what stands behind a row
         self.touched: set[str] = set()
         self.config = checkpoint.config
         self.left_out: set[str] = set(checkpoint.left_out)
@@ -126,6 +130,7 @@ class _Draft:
             "discard": self._discard,
             "adopt": self._adopt,
             "cast": self._cast,
+            "gather": self._gather,
             "reshard": self._reshard,
         }
 
@@ -150,7 +155,8 @@ class _Draft:
         return next((r for r in rows if counted and r.file == counted.file), rows[-1])
 
     def _free(self, name: str) -> None:
-        if name in self.places or any(row.name == name for row in self.fresh):
+        gathered = (row for rows in self.gathered.values() for row in rows)
+        if name in self.places or any(row.name == name for row in (*self.fresh, *gathered)):
             raise Refused(self.before.source.name, f"a tensor {printable(name)} is there already")
 
     def _rename(self, operation: Operation) -> None:
@@ -215,6 +221,40 @@ class _Draft:
         if row.nbytes != span_bytes(row.dtype, row.shape):
             raise Refused(where, f"{printable(row.name)} has not the bytes of its shape")
         return row if row.dtype == wanted else row._replace(dtype=wanted, stored=row.dtype)
+
+    def _gather(self, operation: Operation) -> None:
+        name, where = str(operation["tensor"]), self.before.source.name
+        shape, ranges = operation["shape"], operation["from"]
+        if not isinstance(shape, Sequence) or not isinstance(ranges, Sequence) or not ranges:
+            raise Refused(where, f"it is not said what {printable(name)} is made of")
+        parts = [self._range(each) for each in ranges]
+        first, _ = parts[0]
+        row = first._replace(
+            name=name, shape=tuple(shape), file="", span=Pieced(span for _, span in parts).span
+        )
+        if any(each.dtype != first.dtype for each, _ in parts):
+            raise Refused(where, f"{printable(name)} would be of several dtypes")
+        if row.nbytes != span_bytes(row.dtype, row.shape):
+            raise Refused(where, f"{printable(name)} would not have the bytes of its shape")
+        self._free(name)
+        for file, i in self.places.get(first.name, ()):
+            if self.rows[file][i] == first:
+                self.gathered.setdefault((file, i), []).append(row)
+                self.touched.add(file)
+                return
+        self.fresh.append(row)
+
+    def _range(self, each: Mapping[str, object]) -> tuple[Tensor, Span]:
+        row = self._find(str(each["tensor"]))
+        begin, end = each["begin"], each["end"]
+        if row.stored:
+            raise Refused(self.before.source.name, f"{printable(row.name)} is being converted")
+        if not isinstance(begin, int) or not isinstance(end, int) or not (
+            0 <= begin <= end <= row.nbytes
+        ):
+            raise Refused(self.before.source.name, f"{printable(row.name)} has no such bytes")
+        start = row.span.begin
+        return row, row.span._replace(begin=start + begin, end=start + end)
 
     # --- files ---
 
@@ -336,11 +376,11 @@ class _Draft:
         """The files of the result: the old name, None for a new one, and the rows."""
         parts: list[tuple[str | None, list[Tensor]]] = []
         for weight in (*self.before.weights, *self.adopted):
-            rows = [
-                row
-                for i, row in enumerate(self.rows[weight.name])
-                if (weight.name, i) not in self.gone
-            ]
+            rows = []
+            for i, row in enumerate(self.rows[weight.name]):
+                place = (weight.name, i)
+                rows += [] if place in self.gone else [row]
+                rows += self.gathered.get(place, ())
             if rows:
                 parts.append((weight.name, rows))
             elif weight.name not in self.left_out:

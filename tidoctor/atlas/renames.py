@@ -31,8 +31,9 @@ from tidoctor.atlas import families
 from tidoctor.atlas.expression import NotCovered
 
 Shape = tuple[int, ...]
-# Shapes by source pattern (by target pattern at the end): a list as gathered, or one tensor.
-_Values = dict[str, "list[Shape] | Shape"]
+# Shapes, or what else stands for tensors (`Ways`), by source pattern (by target pattern at the
+# end): a list as gathered, or one tensor.
+_Values = dict[str, Any]
 
 LONGEST = 256  # characters of a name; those of the library itself stay below 200
 _MOST_LACKING = 16  # names given as examples of what an incomplete merge lacks
@@ -291,6 +292,23 @@ class _Unclear(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Ways:
+    """How tensors are put together and cut, for what stands for them: a shape, or more than that.
+
+    Attributes:
+        shape: of one.
+        stacked: several along a new dimension.
+        joined: several along a dimension they have.
+        cut: one to `size` from `begin` on along a dimension.
+    """
+
+    shape: Callable[[Any], Shape]
+    stacked: Callable[[Sequence[Any], int], Any]
+    joined: Callable[[Sequence[Any], int], Any]
+    cut: Callable[[Any, int, int, int], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class _Job:
     """What an operation may ask for: the patterns, the first name in memory, the shapes there."""
 
@@ -298,6 +316,7 @@ class _Job:
     targets: tuple[str, ...]
     name: str
     expected: Mapping[str, Shape]
+    ways: Ways
 
     def only_target(self) -> str:
         if len(self.targets) > 1:
@@ -305,7 +324,7 @@ class _Job:
         return self.targets[0]
 
 
-def _one(values: _Values) -> Shape:
+def _one(values: _Values) -> Any:
     """The first tensor of the first pattern, which is all that some operations look at."""
     first = next(iter(values.values()))
     return first[0] if isinstance(first, list) else first
@@ -339,22 +358,29 @@ def _joined_shape(shapes: Sequence[Shape], dim: int) -> Shape:
     return _with(shapes[0], dim, total)
 
 
+def _cut_shape(shape: Shape, dim: int, begin: int, size: int) -> Shape:
+    return _with(shape, dim, size)
+
+
+SHAPES = Ways(shape=lambda shape: shape, stacked=_stacked, joined=_joined_shape, cut=_cut_shape)
+
+
 def _merge(values: _Values, job: _Job, dim: int = 0) -> _Values:
     alone = len(values) == 1
     return {
         job.only_target() if alone else source: (
-            _stacked(shapes, dim) if isinstance(shapes, list) else shapes
+            job.ways.stacked(tensors, dim) if isinstance(tensors, list) else tensors
         )
-        for source, shapes in values.items()
+        for source, tensors in values.items()
     }
 
 
 def _concatenate(values: _Values, job: _Job, dim: int = 0, **_: object) -> _Values:
-    shapes: list[Shape] = []
+    tensors: list[Any] = []
     for source in job.sources:
         gathered = values.get(source, [])
-        shapes += gathered if isinstance(gathered, list) else [gathered]
-    return {job.only_target(): _joined_shape(shapes, dim)}
+        tensors += gathered if isinstance(gathered, list) else [gathered]
+    return {job.only_target(): job.ways.joined(tensors, dim)}
 
 
 def _chunk(values: _Values, job: _Job, dim: int = 0, num_shards_attribute: str = "") -> _Values:
@@ -362,27 +388,28 @@ def _chunk(values: _Values, job: _Job, dim: int = 0, num_shards_attribute: str =
         raise _Unclear("the number of pieces depends on the config")
     if len(values) > 1:
         raise _Failed("several tensors where one is to be cut")
-    shape = _one(values)
-    whole, count = _has(shape, dim), len(job.targets)
+    tensor = _one(values)
+    whole, count = _has(job.ways.shape(tensor), dim), len(job.targets)
     size = -(-whole // count)
-    pieces = [min(size, whole - start) for start in range(0, whole, size)] if size else [0] * count
+    starts = range(0, whole, size) if size else [0] * count
     return {
-        target: _with(shape, dim, piece)
-        for target, piece in zip(job.targets, pieces, strict=False)
+        target: job.ways.cut(tensor, dim, start, min(size, whole - start))
+        for target, start in zip(job.targets, starts, strict=False)
     }
 
 
 def _split(values: _Values, job: _Job, dim: int = 0) -> _Values:
     if len(values) > 1:
         raise _Failed("several tensors where one is to be cut")
-    shape = _one(values)
+    tensor = _one(values)
+    shape: Shape = job.ways.shape(tensor)
     found: _Values = {}
     total = 0
     for target in job.targets:
         wanted = job.expected.get(job.name.replace(job.targets[0], target))
         if wanted is None:
             raise _Failed(f"the model has no {target}")
-        found[target] = _with(shape, dim, _has(wanted, dim))
+        found[target] = job.ways.cut(tensor, dim, total, _has(wanted, dim))
         total += _has(wanted, dim)
     if total != _has(shape, dim):
         raise _Failed(f"{total} rows are wanted of dimension {dim}, which has {shape[dim]}")
@@ -449,6 +476,7 @@ _OPERATIONS: Mapping[str, Callable[..., _Values]] = {
     "PermuteForRope": _permute,
     "ErnieFuseAndSplitTextVisionExperts": _share_out,
 }
+_MOVING = frozenset({"MergeModulelist", "Concatenate", "Chunk", "Split"})
 _IN_ORDER = {"ErnieFuseAndSplitTextVisionExperts"}  # here the order of the experts matters
 
 
@@ -463,10 +491,12 @@ class Fed:
         sources: names in the file.
         through: what happens on the way: "renamed", "prefix added", "prefix stripped", and
             the library's names of the operations. Empty where the name is the same.
+        feed: all that was gathered with it, and the first name in memory that it feeds.
     """
 
     sources: tuple[str, ...]
     through: tuple[str, ...] = ()
+    feed: Feed | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -553,12 +583,13 @@ def load(
 
 
 @dataclass(slots=True)
-class _Feed:
+class Feed:
     """What was gathered for one name in memory: names in the file by source pattern.
 
     `rule` is None for a tensor that is taken as it is.
     """
 
+    first: str
     rule: Rule | None
     names: dict[str, list[str]]
     through: tuple[str, ...]
@@ -579,7 +610,7 @@ class _Gathering:
         self.converters = [_Renamer(rule) for rule in rules if rule.operations]
         # Of two converters with the same source the last counts, in whatever scope it is.
         self.owner = {s: rule for rule in rules if rule.operations for s in rule.sources}
-        self.feeds: dict[str, _Feed] = {}
+        self.feeds: dict[str, Feed] = {}
         self.unexpected: dict[str, tuple[str, ...]] = {}
         self.surplus: dict[str, str] = {}
         self.unknown: dict[str, str] = {}
@@ -629,7 +660,7 @@ class _Gathering:
         feed = self.feeds.get(target)
         rule = None if source is None else self.owner[source]
         if feed is None:
-            feed = self.feeds[target] = _Feed(rule, {}, through)
+            feed = self.feeds[target] = Feed(target, rule, {}, through)
         elif feed.rule is not rule or rule is None:
             if self.hasty:
                 raise _Collision
@@ -667,7 +698,7 @@ class _Gathering:
             if rule is not None:
                 through += tuple(name for name, _ in rule.operations)
                 try:
-                    results = _results(first, feed, rule, files, expected)
+                    results = _results(feed, rule, files, expected)
                 except _Failed as reason:
                     told = Missing(sources, _lacking(first, feed, rule, expected), str(reason))
                     incomplete |= dict.fromkeys(_all_targets(first, rule, expected), told)
@@ -681,7 +712,7 @@ class _Gathering:
                 if wanted is None:
                     raises.append(f"{sources[0]} yields {target}, which the model does not have")
                 elif shape == wanted:
-                    fed[target] = Fed(sources, through)
+                    fed[target] = Fed(sources, through, feed)
                 else:
                     lacking = _lacking(first, feed, rule, expected) if rule else ()
                     mismatched[target] = Mismatch(shape, wanted, sources, lacking, through)
@@ -696,28 +727,11 @@ class _Gathering:
 
 
 def _results(
-    first: str, feed: _Feed, rule: Rule, files: Mapping[str, Shape], expected: Mapping[str, Shape]
+    feed: Feed, rule: Rule, files: Mapping[str, Shape], expected: Mapping[str, Shape]
 ) -> dict[str, Shape]:
     """Shapes by memory name after the operations."""
-    job = _Job(rule.sources, rule.targets, first, expected)
-    values: _Values = {s: [files[name] for name in names] for s, names in feed.names.items()}
-    for name, parameters in rule.operations:
-        operation = _OPERATIONS.get(name)
-        if operation is None:
-            raise _Unclear(f"what {name} does is not known")
-        values = operation(values, job, **parameters)
-    # The results bear target patterns; what stands around the first one in the name stands
-    # around all of them.
-    whole = first.replace("*.", "0.")
-    before, after = "", ""
-    for target in values:
-        if target in whole:
-            before, _, after = whole.partition(target)
-            break
-    results = {
-        before + target + after: shape[0] if isinstance(shape, list) else shape
-        for target, shape in values.items()
-    }
+    values = {s: [files[name] for name in names] for s, names in feed.names.items()}
+    results = _converted(feed, rule, values, expected, SHAPES)
     if any(name == "PermuteForRope" for name, _ in rule.operations) and any(
         shape != expected.get(target) for target, shape in results.items()
     ):
@@ -728,6 +742,56 @@ def _results(
     return results
 
 
+def _converted(
+    feed: Feed, rule: Rule, values: _Values, expected: Mapping[str, Shape], ways: Ways
+) -> dict[str, Any]:
+    """What the operations make of what was gathered, by memory name."""
+    job = _Job(rule.sources, rule.targets, feed.first, expected, ways)
+    for name, parameters in rule.operations:
+        operation = _OPERATIONS.get(name)
+        if operation is None:
+            raise _Unclear(f"what {name} does is not known")
+        values = operation(values, job, **parameters)
+    # The results bear target patterns; what stands around the first one in the name stands
+    # around all of them.
+    whole = feed.first.replace("*.", "0.")
+    before, after = "", ""
+    for target in values:
+        if target in whole:
+            before, _, after = whole.partition(target)
+            break
+    return {
+        before + target + after: each[0] if isinstance(each, list) else each
+        for target, each in values.items()
+    }
+
+
+def moved(
+    feed: Feed, tensors: Mapping[str, Any], expected: Mapping[str, Shape], ways: Ways
+) -> Mapping[str, Any] | None:
+    """What a loader makes of what was gathered, by memory name, where it only moves values about.
+
+    None where an operation changes the order of values within a tensor, or fails.
+
+    Args:
+        feed: what was gathered.
+        tensors: name in the file -> what stands for that tensor.
+        expected: name -> shape of all tensors in memory.
+        ways: how to put such tensors together and cut them.
+    """
+    rule = feed.rule
+    if rule is None:
+        (name,) = next(iter(feed.names.values()))
+        return {feed.first: tensors[name]}
+    if any(name not in _MOVING for name, _ in rule.operations):
+        return None
+    values = {s: [tensors[n] for n in sorted(ns, key=_natural)] for s, ns in feed.names.items()}
+    try:
+        return _converted(feed, rule, values, expected, ways)
+    except (_Failed, _Unclear):
+        return None
+
+
 def _all_targets(first: str, rule: Rule, expected: Mapping[str, Shape]) -> list[str]:
     """The names in memory that a conversion was to feed."""
     names = [first.replace(rule.targets[0], target, 1) for target in rule.targets]
@@ -735,7 +799,7 @@ def _all_targets(first: str, rule: Rule, expected: Mapping[str, Shape]) -> list[
 
 
 def _lacking(
-    first: str, feed: _Feed, rule: Rule, expected: Mapping[str, Shape]
+    first: str, feed: Feed, rule: Rule, expected: Mapping[str, Shape]
 ) -> tuple[str, ...]:
     """Names that would complete an incomplete merge, spelled like those that are there."""
     numbered = {s: _numbers(feed.names[s]) for s in rule.sources if s in feed.names}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from tidoctor.atlas import data, renames
+from tidoctor.atlas import data, regions, renames
 from tidoctor.atlas.expectation import Expectation, expectation
 
 Shape = tuple[int, ...]
@@ -70,11 +70,15 @@ class Respelling:
         kind: experts stacked or apart, projections fused or apart, or other names only.
         files: names in the files.
         saved: names on disk in a fresh save.
+        feeds: what the loader gathers from either.
     """
 
     kind: Kind
     files: tuple[str, ...]
     saved: tuple[str, ...]
+    feeds: tuple[renames.Feed, renames.Feed] | None = field(
+        default=None, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,9 @@ def _respelled(loading: renames.Loading, spelt: _Spelling) -> Iterator[Respellin
             kind = "experts"
         elif steps & _JOINING:
             kind = "projections"
-        yield Respelling(kind, each.sources, spelt.fed[name].sources)
+        ours, theirs = each.feed, spelt.fed[name].feed
+        feeds = (ours, theirs) if ours and theirs else None
+        yield Respelling(kind, each.sources, spelt.fed[name].sources, feeds)
 
 
 class _Spelling:
@@ -228,6 +234,18 @@ class _Spelling:
             wanted = self.disk.get(source)
             if wanted is not None and wanted != files[source]:
                 yield Misfit(source, files[source], wanted)
+
+
+def regrouped(fit: Fit) -> Mapping[str, tuple[regions.Run, ...]] | None:
+    """Of which ranges of the tensors in the files those that a fresh save spells otherwise consist.
+
+    None where a conversion does more than move values about, or where values would be left over.
+    """
+    feeds = [each.feeds for each in fit.respelled]
+    if fit.expected.saved is None or None in feeds:
+        return None
+    pairs = [each for each in feeds if each is not None]
+    return regions.regrouped(fit.files, fit.expected.saved, fit.expected.memory, pairs)
 
 
 def _model_types(settings: Mapping[str, object], at: str = "", depth: int = 4) -> dict[str, str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from tidoctor.finding import Cure, Evidence, Finding, Location
+from tidoctor.checkpoint import elements
+from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
+from tidoctor.header import span_bytes
 from tidoctor.names import natural_key, printable, ranges, some_patterns
-from tidoctor.rules.fitting import Kind, Respelling
+from tidoctor.rules.fitting import Kind, Respelling, regrouped
 from tidoctor.rules.rule import (
     ERROR,
     NOTE,
@@ -46,6 +48,7 @@ FOREIGN: dict[str, tuple[re.Pattern[str], ...]] = {
 _EXPERT = re.compile(r"(.*\.experts\.)(\d{1,6})(\..+)")
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _USUAL = "nothing has to be done; loading and saving with transformers writes the usual form"
+_MOST_OPERATIONS = 200_000
 
 
 def _respelled(view: View, kind: Kind) -> list[Respelling]:
@@ -115,6 +118,36 @@ def layout_generation(view: View) -> Iterator[Finding]:
     )
 
 
+def _regroup(view: View, summary: str) -> Cure:
+    """The form of a fresh save, of ranges of what is stored; advice where that is not possible.
+
+    All of it: experts of one generation among names of another would be a form that nobody reads.
+    """
+    fit = view.need_fit()
+    runs = None if view.wrappers else regrouped(fit)
+    held = view.checkpoint.tensors
+    if runs is None or not runs.keys().isdisjoint(held) or len(runs) > _MOST_OPERATIONS:
+        return advice(_USUAL)
+    shapes = fit.expected.saved or {}
+    renames, made = list[Operation](), list[Operation]()
+    given = dict[str, None]()
+    for name, parts in runs.items():
+        used = [view.tensors[run.source] for run in parts]
+        width = span_bytes(used[0].dtype, (1,))
+        if width is None or any(t.dtype != used[0].dtype for t in used):
+            return advice(_USUAL)
+        if (used[0].shape, parts[0].end) == (shapes[name], elements(shapes[name])):
+            renames.append(rename(used[0].name, name))
+            continue
+        ranges = [
+            {"tensor": t.name, "begin": run.begin * width, "end": run.end * width}
+            for t, run in zip(used, parts, strict=True)
+        ]
+        made.append({"op": "gather", "tensor": name, "shape": [*shapes[name]], "from": ranges})
+        given |= dict.fromkeys(t.name for t in used)
+    return consent(summary, *renames, *made, *({"op": "drop", "tensor": n} for n in given))
+
+
 def _prefix_only(view: View, row: Respelling) -> bool:
     """Whether only the base prefix was put in front or left out, which is another matter."""
     prefix = view.generator.prefix if view.generator else ""
@@ -137,8 +170,8 @@ def experts_packed(view: View) -> Iterator[Finding]:
 
     Example: `mlp.experts.gate_up_proj` of 128 × 1536 × 2048, or `mlp.experts.1` to `128`.
 
-    Cure: none needed for transformers; loading and saving with it writes the form of a fresh save.
-    Experts that count from 1 are renamed.
+    Cure: none needed for transformers. For other readers the experts are stacked, or stored apart,
+    as in a fresh save; no value changes. Experts that count from 1 are renamed.
     """
     if odd := _renumbered(view):
         yield _experts_renumbered(view, *odd)
@@ -153,7 +186,7 @@ def experts_packed(view: View) -> Iterator[Finding]:
         "the experts are stacked into one tensor for each layer"
         if packed
         else "the experts are stored otherwise than in a fresh save",
-        advice(_USUAL),
+        _regroup(view, "store the experts apart" if packed else "stack the experts"),
     )
 
 
@@ -213,7 +246,8 @@ def projections_fused(view: View) -> Iterator[Finding]:
 
     Example: `self_attn.qkv_proj.weight` in a Llama.
 
-    Cure: none needed for transformers; loading and saving with it writes the form of a fresh save.
+    Cure: none needed for transformers. For other readers the rows are cut or joined as in a fresh
+    save, where transformers is known to do just that; no value changes.
     """
     rows = _respelled(view, "projections")
     if rows:
@@ -224,8 +258,8 @@ def projections_fused(view: View) -> Iterator[Finding]:
             "projections are fused that a fresh save stores apart"
             if fused
             else "projections are stored otherwise than in a fresh save",
-            advice(_USUAL),
-            )
+            _regroup(view, "cut the projections apart" if fused else "join the projections"),
+        )
     if groups := view.account.fused:
         stored = [view.tensors[n].name for g in groups for n in g.stored]
         needed = [n for g in groups for n in g.needed]

@@ -36,6 +36,7 @@ def _lines(kind: str, group: Sequence[Operation], planned: Checkpoint) -> list[s
         "discard": lambda: [_file(o) for o in group],
         "adopt": lambda: [_file(o) for o in group],
         "cast": lambda: _casts(group, planned.tensors),
+        "gather": lambda: _gathers(group, planned.tensors),
         "reshard": lambda: [_division(o.get("bytes"), planned) for o in group],
     }
     teller = tellers.get(kind, lambda: [printable(json.dumps(plain(o))) for o in group])
@@ -105,6 +106,14 @@ def _grafts(group: Sequence[Operation], tensors: Mapping[str, Tensor]) -> list[s
         f"{_pattern(pattern, members)}{_extent(members, tensors)} from {printable(donor)}"
         for donor, grafted in by_donor.items()
         for pattern, members in collapse(grafted)
+    ]
+
+
+def _gathers(group: Sequence[Operation], tensors: Mapping[str, Tensor]) -> list[str]:
+    made = [str(o.get("tensor")) for o in group]
+    return [
+        f"{_pattern(pattern, members)}{_extent(members, tensors)}"
+        for pattern, members in collapse(made)
     ]
 
 

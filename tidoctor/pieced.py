@@ -1,0 +1,96 @@
+"""A row whose bytes stand in several ranges: experts stacked, projections joined.
+
+`Pieced` is a place of one file that is nowhere: its bytes are ranges of other files, one after the
+other. So such a row is a row like any other; only who moves its bytes asks where they really are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from tidoctor.checkpoint import Span
+
+_FILE = "pieces"
+
+
+class Pieced:
+    """A source of one file that consists of ranges of other files."""
+
+    kind = "file"
+    chosen: str | None = None
+    revision: str | None = None
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        """Put ranges one after the other."""
+        self.spans = joined(spans)
+        self._ends = list(accumulate(span.end - span.begin for span in self.spans))
+        self.name = self.spans[0].source.name if self.spans else "nothing"
+        self.stride = min((span.source.stride for span in self.spans), default=1)
+        self.bytes_read = 0
+
+    @property
+    def span(self) -> Span:
+        """All of it; the one range itself where it is only one."""
+        return self.spans[0] if len(self.spans) == 1 else Span(self, _FILE, 0, self._size)
+
+    @property
+    def _size(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def files(self) -> dict[str, int]:
+        """The one file."""
+        return {_FILE: self._size}
+
+    def folders(self) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def size(self, file: str) -> int | None:
+        """The bytes of all ranges."""
+        return self._size if file == _FILE else None
+
+    def read(self, file: str, begin: int, end: int) -> bytes:
+        """The bytes [begin, end), fewer when one of the files ends before."""
+        parts = []
+        for span in self.within(begin, end):
+            part = span.source.read(span.file, span.begin, span.end)
+            self.bytes_read += len(part)
+            parts.append(part)
+            if len(part) < span.end - span.begin:
+                break
+        return b"".join(parts)
+
+    def within(self, begin: int, end: int) -> Iterator[Span]:
+        """Where the bytes [begin, end) really are."""
+        at = bisect_right(self._ends, begin)
+        while begin < end and at < len(self.spans):
+            span = self.spans[at]
+            first = self._ends[at] - (span.end - span.begin)
+            last = min(end, self._ends[at])
+            yield span._replace(begin=span.begin + begin - first, end=span.begin + last - first)
+            begin, at = last, at + 1
+
+    def ahead(self, files: Iterable[str]) -> None:
+        """Nothing to prepare."""
+
+    def listed(self, file: str) -> None:
+        """No listing has it."""
+
+
+def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The same bytes in the same order, where they really are.
+
+    Neighbouring ranges are made one, and empty ones are gone.
+    """
+    runs: list[Span] = []
+    for each in spans:
+        source, _, begin, end = each
+        for span in source.within(begin, end) if isinstance(source, Pieced) else (each,):
+            last = runs[-1] if runs else None
+            if last and last[:2] == span[:2] and last.end == span.begin:
+                runs[-1] = last._replace(end=span.end)
+            elif span.begin < span.end:
+                runs.append(span)
+    return tuple(runs)
