@@ -697,3 +697,23 @@ def test_a_task_head_whose_last_word_is_wrong_is_renamed() -> None:
     assert finding.cure is not None and finding.cure.needs == ("accept",)
     after = Plan((finding.cure.operations,)).apply(before)
     assert [f for f in rules.diagnose(after).findings if f.severity > 1] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["output.weight", "head.weight", "embed_out.weight", "lm_head.linear.weight",
+     "language_model.lm_head.weight", "model.output.weight"],
+)  # fmt: skip
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_head_under_a_name_that_the_class_does_not_read(name: str, tied: bool) -> None:
+    table = {(name if n == "lm_head.weight" else n): s for n, s in llama().items()}
+    config = {**LLAMA, "tie_word_embeddings": tied}
+    before = open_checkpoint(Memory(build(table, config)))
+    if tied and name == "model.output.weight":  # any matrix: the class works without it
+        assert codes(rules.diagnose(before)) == {"N07": "note", "H01": "note"}
+        return
+    finding = only(rules.diagnose(before), "H05" if tied else "H02")
+    assert str(finding.severity) == "error" and finding.cure and finding.cure.needs == ("accept",)
+    after = Plan((finding.cure.operations,)).apply(before)
+    assert rules.diagnose(after).findings == ()
+    assert after.tensors["lm_head.weight"].span == before.tensors[name].span

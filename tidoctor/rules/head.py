@@ -200,8 +200,13 @@ def graft_cure(view: View) -> Cure:
 
 
 def _head_under_another_name(view: View, embedding: Tensor) -> str | None:
-    """A matrix of the head's shape outside the body, when there is exactly one."""
+    """A matrix of the head's shape that has no place, or outside the body; if there is only one."""
     facts = view.generator
+    if view.head_is_unread:
+        unread = view.need_fit().unexpected
+        strays = [n for n in unread if view.tensors[n].shape == embedding.shape]
+        if len(strays) == 1:
+            return strays[0]
     if facts is None or not facts.prefix:
         return None
     if not (view.embedding or "").startswith(facts.prefix):
@@ -352,6 +357,8 @@ def head_differs(view: View) -> Iterator[Finding]:
     # What the flag unties beside the head (both ends of BART) must then be stored as well. The
     # T5 family scales its output by the same flag, so that false would say something else.
     ends = _stored_ends(view) if facts and facts.tie_follows_flag else []
+    own = view.head_name if facts is None or not facts.head else facts.head
+    moved = [rename(head.name, own)] if view.head_is_misplaced else []
     sayable = facts is None or facts.always_tied is not True or resaved
     yield found(
         severity,
@@ -367,9 +374,11 @@ def head_differs(view: View) -> Iterator[Finding]:
             *((_SCALED_BY_4,) if resaved else ()),
         ),
         cure=consent(
-            "set tie_word_embeddings to false, so that both are used",
+            "set tie_word_embeddings to false, so that both are used"
+            + (f", and rename {printable(head.name)} to {own}" if moved else ""),
             *view.flag_operations(False),
             *ends,
+            *moved,
         )
         if sayable
         else None,

@@ -284,7 +284,7 @@ def projections_fused(view: View) -> Iterator[Finding]:
 @rule(
     "N10",
     "foreign-layout",
-    absorbs=("C07", "C09", "C12", "H08", "H10", "N04", "N07", "N14"),
+    absorbs=("C07", "C09", "C12", "H02", "H08", "H10", "N04", "N07", "N14"),
 )
 def foreign_layout(view: View) -> Iterator[Finding]:
     """The names are those of another program: Meta's or Mistral's own code, llama.cpp, Megatron.

@@ -568,10 +568,28 @@ class View:
         """The canonical name of the output head that is stored, None when there is none."""
         facts = self.generator
         own = spellings(facts, "head")
-        if self.embedding in own:  # a class that uses one matrix under one name for both
-            return None
+        if self.embedding in own or self.head_is_unread:
+            return None  # in the first case the class uses one matrix under one name for both
         name = self._present((*own, *families.HEADS))
         return None if name == self.embedding else name
+
+    @cached_property
+    def head_is_unread(self) -> bool:
+        """Whether the class is known to find no head, whatever else is called like one."""
+        if not self.generator or self.generator != self.target or not self.settings:
+            return False
+        known = self.fit
+        return not isinstance(known, str) and not known.alien and any(
+            gap.name == self.generator.head for gap in known.missing
+        )
+
+    @property
+    def head_is_misplaced(self) -> bool:
+        """Whether the class is known not to read the head that is stored, under the name it has."""
+        if not self.head or not self.generator or self.generator != self.target:
+            return False
+        known = self.fit if self.settings else ""
+        return not isinstance(known, str) and not known.alien and self.head in known.unexpected
 
     @cached_property
     def head_name(self) -> str:
@@ -596,11 +614,17 @@ class View:
         )
 
     def _misspelt_head(self, name: str) -> bool:
-        """Whether this is a whole head whose last word is wrong: `lm_head.weights`."""
+        """Whether this is a whole head under a wrong name: `lm_head.weights`, `lm_head.b.weight`.
+
+        The module's own name and a Sequential have rules of their own.
+        """
         tensor, embedding = self.tensors[name], self.tensors.get(self.embedding or "")
-        last = name.rpartition(".")[2]
+        words = name.split(".")
+        last = words[-1]
         plain = embedding is not None and (tensor.dtype, tensor.shape) == embedding[1:3]
-        return plain and last != "weight" and similar(last, "weight")
+        misspelt = last != "weight" and similar(last, "weight")
+        inner = len(words) > 1 and not words[-2].isdecimal()
+        return plain and (misspelt or (inner and self.head_is_unread))
 
     @property
     def head_is_absent(self) -> bool:
