@@ -179,7 +179,7 @@ def base_class(config: dict[str, Any], **changes: Any) -> Files:
 
 
 FLAT = {**llama(), "model.embed_tokens.weight": [258]}
-OVERLAY = safetensors_bytes({"model.norm.weight": ("BF16", [16], bytes(32))})
+OVERLAY = safetensors_bytes({"model.norm.weight": ("BF16", [16], b"\x80\x3f" * 16)})
 
 SICK: dict[str, tuple[Files, dict[str, str]]] = {
     # F
@@ -602,9 +602,21 @@ def test_zeros_are_told_from_a_habit_by_other_layers() -> None:
     odd = {"l.0.weight": ("F32", [2, 1], zeros), "l.1.weight": ("F32", [2, 1], ones)}
     habit = {"l.0.weight": ("F32", [2, 1], zeros), "l.1.weight": ("F32", [2, 1], zeros)}
     bias = {"l.0.bias": ("F32", [2], zeros), "l.1.bias": ("F32", [2], ones)}
-    for table, expected in ((odd, {"D04": "warning"}), (habit, {"D04": "note"}), (bias, {"D04": "note"})):
+    norms = {"l.0.norm.weight": ("F32", [2], ones), "norm.weight": ("F32", [2], zeros)}
+    offsets = {"l.0.norm.weight": ("F32", [2], zeros), "norm.weight": ("F32", [2], zeros)}
+    for table, expected in (
+        (odd, {"D04": "warning"}), (habit, {"D04": "note"}), (bias, {"D04": "note"}),
+        (norms, {"D04": "warning"}), (offsets, {}),
+    ):  # fmt: skip
         files = {"model.safetensors": safetensors_bytes(table)}
         assert codes(examine(files, deep=True, select=["D"])) == expected
+
+
+def test_the_only_tensor_of_the_other_half() -> None:
+    table = {**llama(), "model.embed_tokens.weight": ("F16", [64, 16])}
+    found = examine(build(table, LLAMA))
+    assert codes(found) == {"C10": "note"} and only(found, "C10").tensors == ("model.embed_tokens.weight",)
+    assert codes(examine(build({**table, "model.norm.weight": ("F16", [16])}, LLAMA))) == {}
 
 
 def test_cures_can_be_pasted() -> None:

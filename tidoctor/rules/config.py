@@ -404,6 +404,10 @@ def _odd_halves(view: View) -> Iterator[Finding]:
             few, many = sorted(of_kind, key=lambda d: (len(of_kind[d]), total[d]))
             rare = total[few] * 10 < total[many]
             odd += of_kind[few] if rare or len(of_kind[few]) < len(of_kind[many]) else []
+    halves = {dtype: n for dtype, n in total.items() if dtype in ("F16", "BF16")}
+    if not odd and len(halves) == 2 and min(halves.values()) == 1 and max(halves.values()) > 9:
+        few = min(halves, key=lambda d: halves[d])
+        yield _lone_half(view, next(n for n, t in view.tensors.items() if t.dtype == few))
     if not odd:
         return
     here = [view.tensors[n].name for n in odd]
@@ -415,6 +419,20 @@ def _odd_halves(view: View) -> Iterator[Finding]:
         at=Location(view.tensors[odd[0]].file),
         tensors=tuple(here),
         evidence=(Evidence("names", some_patterns(here), len(here)),),
+        caution="if only the label is wrong, every value is another one",
+    )
+
+
+def _lone_half(view: View, name: str) -> Finding:
+    tensor = view.tensors[name]
+    return found(
+        NOTE,
+        f"{printable(tensor.name)} is the only tensor of {tensor.dtype} among those of the other "
+        "16-bit float",
+        certainty=LIKELY,
+        at=Location(tensor.file),
+        tensors=(tensor.name,),
+        evidence=(Evidence("names", f"{printable(tensor.name)} is {tensor.dtype}"),),
         caution="if only the label is wrong, every value is another one",
     )
 

@@ -15,6 +15,7 @@ from tidoctor.rules.view import FLOATS, View
 
 _NEAR = 1 << 20  # bytes read at a time of files that lie here; far away it is more
 _PARAMETER = re.compile(r".*(?:weight|bias|gamma|beta|_proj)")
+_NORM = re.compile(r"(?:norm|ln_f|ln|layernorm)\.weight$", re.IGNORECASE)
 _WEIGHT = re.compile(r"(?:weight|_proj)$")  # packed experts have no suffix
 _MATRIX = re.compile(
     r"(?:.*\.)?(?:embed_tokens|word_embeddings|wte|lm_head|embed_out|shared"
@@ -155,7 +156,7 @@ def all_zero(view: View) -> Iterator[Finding]:
     values tells a fault from a habit.
 
     Fine: gates and adapters that start from zero, and norms stored as an offset, when they are zero
-    in every layer. Biases are a note.
+    in every layer. Biases are a note. A norm of which there is one is held against the other norms.
 
     Example: every matrix from layer 20 on zero, up to the end of
     `model-00003-of-00004.safetensors`.
@@ -169,7 +170,11 @@ def all_zero(view: View) -> Iterator[Finding]:
     alive = {template(n)[0] for n in table if n not in zero}
     ends_of_model = {view.tensors[n].name for n in (view.head, view.embedding) if n}
     weights = [n for n in table if n in zero and _WEIGHT.search(n) and table[n].nbytes > 1]
-    odd = [n for n in weights if template(n)[0] in alive or n in ends or n in ends_of_model]
+    lone = {n for n in weights if _is_norm(n, table[n]) and not template(n)[1]}
+    if not any(_is_norm(n, table[n]) for n in table if n not in zero):
+        lone = set()
+    told = ends | ends_of_model | lone
+    odd = [n for n in weights if template(n)[0] in alive or n in told]
     habit = [n for n in weights if n not in odd and _is_weight(n, table[n])]
     biases = [n for n in table if n in zero and n.endswith(".bias") and template(n)[0] in alive]
     for names, severity in ((odd, WARNING), (habit, NOTE), (biases, NOTE)):
@@ -195,6 +200,10 @@ def all_zero(view: View) -> Iterator[Finding]:
             evidence=(Evidence("values", f"{how} of {printable(names[0])} is zero"),),
             cure=advice("download the file again"),
         )
+
+
+def _is_norm(name: str, tensor: Tensor) -> bool:
+    return len(tensor.shape) == 1 and _NORM.search(name) is not None
 
 
 def _is_weight(name: str, tensor: Tensor) -> bool:
