@@ -34,7 +34,14 @@ app = verb()
     )
 )
 def diagnose(
-    sources: options.Sources,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help=f"{options.SOURCE} In quotes, org/* or org/Llama-* are all the models of an owner "
+            "that match.",
+        ),
+    ],
     wanted: options.Wanted = None,
     loaders: options.Loaders = None,
     select: options.Select = None,
@@ -107,7 +114,7 @@ def diagnose(
     asks = settings(config, isolated, select, ignore, loaders, fail_on)
     known, kept = _baseline(baseline, write_baseline), _promise(promise)
     listed = many.found(sources, recursive=recursive, of_files=of_files)
-    several = of_files or len(listed) > 1
+    several = of_files or len(listed.sources) > 1
     told = delivery(format, Full, output, color, quiet, several=several, fail_on=asks.fail_on)
     made = (kept, donor, manifest)
     checkup = Checkup(asks, wanted, deep, against_installed, known, write_baseline, *made)

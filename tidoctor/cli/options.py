@@ -41,13 +41,13 @@ class LinkMode(StrEnum):
     NEVER = "never"
 
 
-_SOURCE = (
+SOURCE = (
     "A checkpoint: its folder, a .safetensors file or a .safetensors.index.json; "
     "or a model on the Hub: org/name[@revision], hf://org/name/folder, or the address of its page."
 )
 
-Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help=_SOURCE)]
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)]
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help=SOURCE)]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)]
 Dest = Annotated[
     Path, typer.Argument(metavar="DEST", help="The folder to write; SOURCE is never touched.")
 ]
