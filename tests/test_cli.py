@@ -416,13 +416,18 @@ def test_versions_agree(run: Run) -> None:
 
 
 def test_command_bodies_are_short() -> None:
-    text = Path(cli.__file__).read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    commands = [
-        node for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name in COMMANDS and node.decorator_list
-    ]  # fmt: skip
-    assert len(commands) == len(COMMANDS)
-    for command in commands:
+    for name in COMMANDS:
+        text = (Path(cli.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        (command,) = (
+            node for node in ast.parse(text).body
+            if isinstance(node, ast.FunctionDef) and node.decorator_list
+        )  # fmt: skip
+        assert command.name == name
         body = text.splitlines()[command.body[1].lineno - 1 : command.end_lineno]
-        assert sum(bool(line.strip()) for line in body) <= 10, command.name
+        assert sum(bool(line.strip()) for line in body) <= 10, name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_imports_no_other(name: str) -> None:
+    others = {f"tidoctor.cli.{other}" for other in COMMANDS if other != name}
+    assert not _loaded(name, "--help") & others

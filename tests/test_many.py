@@ -6,13 +6,20 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import checkpoints
 from tests.report_samples import validated
+from tidoctor import many
 from tidoctor.__main__ import main
-from tidoctor.many import WORKERS, Ahead, found
+from tidoctor.many import WORKERS, Ahead
+
+
+def found(*given: Any, **how: Any) -> list[str]:
+    return many.found(*given, **how).sources
+
 
 LOST = {"config": checkpoints.LLAMA, "table": checkpoints.llama(head=False)}
 

@@ -34,13 +34,14 @@ RANKS = (
     ("report",),
     ("checkup", "completion", "demo"),
     ("cli",),
+    ("process",),
     ("__main__",),
 )
 RANK = {room: i for i, rooms in enumerate(RANKS) for room in rooms}
 
 # Third-party libraries and the rooms that may import them.
 HOMES = {
-    "typer": ("cli", "__main__"),
+    "typer": ("cli",),
     "rich": ("report",),
     "huggingface_hub": ("source",),
     "fsspec": ("source",),

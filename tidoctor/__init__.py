@@ -8,12 +8,11 @@ for finding in tidoctor.diagnose("path/to/checkpoint").findings:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # what `typing` has to say of it, without the time to import `typing`
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tidoctor.atlas.expectation import Expectation

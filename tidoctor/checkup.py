@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import tidoctor
 from tidoctor.baseline import Baseline
 from tidoctor.errors import Unwritable
-from tidoctor.many import Ahead
+from tidoctor.many import Ahead, Found
+from tidoctor.names import some
 from tidoctor.report.output import replace_file
 from tidoctor.report.progress import Progress
 from tidoctor.report.verdict import Exit, FailOn, of_diagnosis
@@ -64,16 +63,24 @@ class Checkup:
             found = self.baseline.apply(found, source)
         return checkpoint, found
 
-    def run(self, told: Delivery, sources: Sequence[str]) -> int:
+    def run(self, told: Delivery, found: Found) -> int:
         """Tell of every source; the worst exit code. Without any there is nothing to fail."""
+        sources = found.sources
         if not sources:
             told.hint("nothing to examine: there are no weights beside these files")
+        if found.passed_by:
+            told.hint(f"passed by, for they have no .safetensors: {some(found.passed_by, 5)}")
         examined: dict[str, Diagnosis] = {}
         number = itertools.count()
         # On a terminal the reports themselves show how far it is.
         quiet = told.quiet or len(sources) < 2 or told.output.terminal
         alone = Progress(quiet=told.quiet or len(sources) > 1)
-        look = functools.partial(self.look, progress=alone)
+
+        def look(source: str) -> Seen:
+            if (refused := found.refused.get(source)) is not None:
+                raise refused
+            return self.look(source, alone)
+
         with (
             alone,
             Ahead(sources, look) as seen,
@@ -85,13 +92,13 @@ class Checkup:
                 line(source, done, len(sources))
                 if done % _SWEEP == _SWEEP - 1:
                     gc.collect()  # the entry point turned the collector off
-                checkpoint, found = seen(source)
+                checkpoint, diagnosis = seen(source)
                 if self.write_baseline:
-                    examined[source] = found
+                    examined[source] = diagnosis
                 asked = None
                 if self.against_installed:  # one at a time: each loads a whole library
                     asked = tidoctor.second_opinion(checkpoint, wanted=self.wanted)
-                return told.page.diagnosis(checkpoint, found, asked), self._code(found)
+                return told.page.diagnosis(checkpoint, diagnosis, asked), self._code(diagnosis)
 
             code = told.each(sources, tell)
         if self.write_baseline and self.baseline and code != Exit.USAGE:

@@ -10,36 +10,81 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from glob import glob
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from tidoctor.errors import Unreadable
 from tidoctor.source import INDEX_SUFFIX, WEIGHT_SUFFIX
 
 WORKERS = 4  # sources examined at a time, at most
 
+_MAGIC = frozenset("*?[")
+
 T = TypeVar("T")
 
 
-def found(
-    sources: Sequence[str], *, recursive: bool = False, of_files: bool = False
-) -> list[str]:
+class Found(NamedTuple):
+    """The sources to examine, in order.
+
+    `refused` are those among them that are patterns for which no model could be found, and why;
+    `passed_by` the models that matched and have nothing to examine.
+    """
+
+    sources: list[str]
+    refused: dict[str, Unreadable]
+    passed_by: list[str]
+
+
+def found(sources: Sequence[str], *, recursive: bool = False, of_files: bool = False) -> Found:
     """The sources themselves, each once; with `recursive` the checkpoints below each folder.
 
-    A folder without any stays in the list, to be told of as what it is. With `of_files` the
-    sources are files, and each stands for the checkpoint in its folder; a file beside no weights,
-    such as another program's config.json, stands for nothing.
+    A pattern that the shell left alone stands for what it matches here, else for an owner's models
+    on the Hub (`org/*`). A folder without any checkpoint stays in the list, to be told of as what
+    it is. With `of_files` the sources are files, and each stands for the checkpoint in its folder;
+    a file beside no weights, such as another program's config.json, stands for nothing.
     """
     listed: dict[str, str] = {}
+    all_ = Found([], {}, [])
     for source in sources:
-        names = [source]
         if of_files:
             names = [folder] if _holds_weights(folder := str(Path(source).parent)) else []
-        elif recursive and Path(source).is_dir():
-            names = [os.path.normpath(name) for name in below(source)] or names
+        else:
+            names = _expanded(source, all_)
         for name in names:
-            listed.setdefault(name if "://" in name else os.path.normpath(name), name)
-    return list(listed.values())
+            inner = list(map(os.path.normpath, below(name))) if recursive and _is_dir(name) else ()
+            for one in inner or (name,):
+                listed.setdefault(one if "://" in one else os.path.normpath(one), one)
+    return all_._replace(sources=list(listed.values()))
+
+
+def _expanded(source: str, all_: Found) -> list[str]:
+    """What a pattern matches, here or on the Hub; anything else as it is."""
+    if not _MAGIC & set(source) or os.path.lexists(source):
+        return [source]
+    # As a shell would: nothing hidden, which Path.glob does not leave out.
+    if "://" not in source and (here := sorted(glob(source))):  # noqa: PTH207
+        return here
+    from tidoctor.source.models import models, pattern
+
+    wanted = pattern(source)
+    if wanted is None:
+        return [source]
+    try:
+        found = models(source, wanted)
+    except Unreadable as e:
+        all_.refused[source] = e
+        return [source]
+    all_.passed_by.extend(found.others)
+    return found.weighty
+
+
+def _is_dir(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # too long, or no name at all: told when it is opened
+        return False
 
 
 def _holds_weights(folder: str) -> bool:

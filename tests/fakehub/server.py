@@ -51,6 +51,7 @@ class FakeHub:
         self.log: list[Request] = []
         self.users: dict[str, str] = {}  # token → name; other tokens are refused
         self.latency = 0.0  # seconds before each answer
+        self.page = 1000  # models in one page of a listing
         self.uploads: dict[str, bytes] = {}
         self.released = threading.Event()  # ends every stall
         self._links: dict[str, tuple[str, Content]] = {}
@@ -89,7 +90,7 @@ class FakeHub:
         """Forget everything."""
         for kept in (self.repos, self.faults, self.log, self.users, self.uploads, self._links):
             kept.clear()
-        self.latency = 0.0
+        self.latency, self.page = 0.0, 1000
         self.released.set()
         self.released = threading.Event()
 
@@ -187,6 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._resolve(unquote(repo), unquote(revision), unquote(file))
         if path.endswith("/info/lfs/objects/batch"):
             return self._batch()
+        if path == "/api/models":
+            self._strike()
+            return self._models()
         if path == "/api/whoami-v2":
             return self._json({"name": self._user() or "nobody", "type": "user", "auth": {}})
         if path == "/api/repos/create":
@@ -251,6 +255,23 @@ class _Handler(BaseHTTPRequestHandler):
             "discussions": self._discussions,
         }[verb]  # fmt: skip
         route(repo, tail)
+
+    def _models(self) -> None:
+        """The models of an author, a page of a few at a time."""
+        user, author = self._user(), self.query.get("author", "").lower()
+        rows = [
+            {"_id": "0", "id": r.name, "private": r.private,
+             **({} if r.unlisted else {"siblings": r.siblings(r.branches["main"], False)})}
+            for r in self.hub.repos.values()
+            if r.name.partition("/")[0].lower() == author
+            and (not r.private or user in r.members)
+        ]  # fmt: skip
+        at, size = int(self.query.get("cursor", 0)), self.hub.page
+        headers = {}
+        if at + size < len(rows):
+            address = f"{self.hub.url}/api/models?author={author}&cursor={at + size}"
+            headers["Link"] = f'<{address}>; rel="next"'
+        self._json(rows[at : at + size], headers)
 
     def _info(self, repo: Repo, revision: str) -> None:
         sha = self._commit(repo, unquote(revision) or "main")

@@ -7,9 +7,9 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
 from tidoctor.errors import Refused, TidoctorError, Usage
-from tidoctor.finding import Diagnosis, Severity
 
 if TYPE_CHECKING:
+    from tidoctor.finding import Diagnosis, Severity
     from tidoctor.repairs import Treatment
 
 
@@ -38,6 +38,8 @@ def word(diagnosis: Diagnosis) -> str:
     Notes and what was waived do not make a checkpoint ill, and a diagnosis in which no rule ran
     says nothing.
     """
+    from tidoctor.finding import Severity  # late: every help page needs Exit and FailOn only
+
     worst = diagnosis.worst
     if worst is not None and worst > Severity.NOTE:
         return str(worst)
@@ -70,6 +72,8 @@ def _reaches(diagnosis: Diagnosis, fail_on: FailOn) -> bool:
 
 def reaches(severity: Severity, fail_on: FailOn) -> bool:
     """Whether a finding of this severity fails."""
+    from tidoctor.finding import Severity
+
     return fail_on is not FailOn.NEVER and severity >= Severity[fail_on.name]
 
 

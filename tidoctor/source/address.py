@@ -17,8 +17,8 @@ from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 
 _SCHEME = "hf://"
-_ID = r"[A-Za-z0-9_][\w.\-]{0,95}"
-_SHORT = re.compile(rf"(?P<repo>{_ID}(?:/{_ID})?)(?:@(?P<revision>[^\s@]+))?", re.ASCII)
+ID = r"[A-Za-z0-9_][\w.\-]{0,95}"
+_SHORT = re.compile(rf"(?P<repo>{ID}(?:/{ID})?)(?:@(?P<revision>[^\s@]+))?", re.ASCII)
 _HOSTS = ("huggingface.co", "hf.co")
 
 

@@ -21,14 +21,14 @@ def refusal(error: Exception, repo: str, revision: str | None, name: str) -> Unr
     from huggingface_hub.utils import httpx
 
     where = printable(name)
-    page = f"{urlsplit(constants.ENDPOINT).scheme}://{_host()}/{repo}"
+    page = f"{urlsplit(constants.ENDPOINT).scheme}://{host()}/{repo}"
     if isinstance(error, errors.GatedRepoError):
         said = "is gated: its files are for those who were given access"
         return Unreadable(where, f"{said}, and {_identity()} has none", f"ask for it at {page}")
     if isinstance(error, errors.DisabledRepoError):
         return Unreadable(where, "was disabled by the Hub", f"see {page}")
     if isinstance(error, errors.RepositoryNotFoundError):
-        what = f"no such model on {_host()}, or a private one that {_identity()} may not see"
+        what = f"no such model on {host()}, or a private one that {_identity()} may not see"
         return Unreadable(where, what, "check the spelling; for a private one set HF_TOKEN")
     if isinstance(error, errors.RevisionNotFoundError):
         what = f"{repo} has no revision {printable(str(revision))}"
@@ -41,7 +41,7 @@ def refusal(error: Exception, repo: str, revision: str | None, name: str) -> Unr
         return Unreadable(where, *_no_connection(error))
     if isinstance(error, errors.HFValidationError):
         return Unreadable(where, "is no name that a repository can have", "check the spelling")
-    what = f"{_host()} answered with what is no description of a model ({type(error).__name__})"
+    what = f"{host()} answered with what is no description of a model ({type(error).__name__})"
     return Unreadable(where, what, "check HF_ENDPOINT, and whether a proxy asks for a login")
 
 
@@ -49,32 +49,32 @@ def _by_status(error: Exception, where: str) -> Unreadable:
     response = getattr(error, "response", None)
     status = response.status_code if response is not None else 0
     if status == 401:
-        return Unreadable(where, f"{_host()} does not accept {_identity()}", "renew or unset it")
+        return Unreadable(where, f"{host()} does not accept {_identity()}", "renew or unset it")
     if status == 403:
-        return Unreadable(where, f"{_host()} forbids it to {_identity()}", "ask its owner")
+        return Unreadable(where, f"{host()} forbids it to {_identity()}", "ask its owner")
     if status == 429:
         pause = announced(error)
         again = f"in {pause:.0f} s" if pause is not None else "in a few minutes"
         hint = f"try again {again}"
         if _identity() == _NOBODY:
             hint += "; with a token (HF_TOKEN) the limit is higher"
-        return Unreadable(where, f"{_host()} has had too many requests from here", hint)
+        return Unreadable(where, f"{host()} has had too many requests from here", hint)
     if status >= 500:
-        return Unreadable(where, f"{_host()} is in trouble (status {status})", "try again later")
+        return Unreadable(where, f"{host()} is in trouble (status {status})", "try again later")
     if status == 404:
-        return Unreadable(where, f"is not to be found on {_host()}", "check the spelling")
-    return Unreadable(where, f"{_host()} refuses it (status {status})", "check the address")
+        return Unreadable(where, f"is not to be found on {host()}", "check the spelling")
+    return Unreadable(where, f"{host()} refuses it (status {status})", "check the address")
 
 
 def _no_connection(error: Exception) -> tuple[str, str]:
     from huggingface_hub.utils import httpx
 
     if isinstance(error, httpx.TimeoutException):
-        return f"{_host()} does not answer in time", "try again"
+        return f"{host()} does not answer in time", "try again"
     if isinstance(error, httpx.ConnectError):
         hint = "check the network; HF_HUB_OFFLINE=1 uses what the cache has"
-        return f"{_host()} cannot be reached ({_cause(error)})", hint
-    return f"the connection to {_host()} breaks off ({_cause(error)})", "try again"
+        return f"{host()} cannot be reached ({_cause(error)})", hint
+    return f"the connection to {host()} breaks off ({_cause(error)})", "try again"
 
 
 def _cause(error: BaseException) -> str:
@@ -92,7 +92,8 @@ def _cause(error: BaseException) -> str:
 _WORD = re.compile(r"[A-Z]")
 
 
-def _host() -> str:
+def host() -> str:
+    """The Hub, as its address names it."""
     from huggingface_hub import constants
 
     return printable(urlsplit(constants.ENDPOINT).netloc.rpartition("@")[2])

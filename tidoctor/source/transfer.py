@@ -48,12 +48,16 @@ class Spilled(Exception):
 
 
 class Piece(NamedTuple):
-    """Bytes of a file, its size where the server tells it, its tag and where it really lies."""
+    """Bytes of a file, its size where the server tells it, its tag and where it really lies.
+
+    `following` is the address at which a listing goes on.
+    """
 
     data: bytes
     total: int | None
     etag: str
     url: str
+    following: str = ""
 
 
 class Client:
@@ -99,7 +103,9 @@ class Client:
                     data += chunk
                     if len(data) > most:
                         break
-                return Piece(bytes(data[:most]), None, _tag(response), str(response.url))
+                following = str(response.links.get("next", {}).get("url", ""))
+                tag = _tag(response)
+                return Piece(bytes(data[:most]), None, tag, str(response.url), following)
 
         return persist(get, self.where)
 
