@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 RANKS = (
     ("errors", "names", "finding", "form"),
     ("casting", "document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
-    ("checkpoint", "pieced"),
+    ("checkpoint", "pieced", "merging"),
     ("manifest",),
     ("atlas", "loaders", "promise"),
     ("rules",),
@@ -46,7 +46,7 @@ HOMES = {
     "huggingface_hub": ("source",),
     "fsspec": ("source",),
     "safetensors": (),
-    "numpy": ("casting", "kinship", "rules", "atlas.learn"),
+    "numpy": ("casting", "kinship", "merging", "rules", "atlas.learn"),
     # `atlas.installed` is a program that only ever runs in a process of its own: `opinion` starts
     # it by its file name when a user asks for the library that is there.
     "torch": ("atlas.learner", "atlas.learn", "atlas.installed"),
@@ -54,7 +54,7 @@ HOMES = {
 }
 # Rooms of one package whose modules do not know each other's siblings beyond these.
 RULE_HELPERS = {
-    "alternatives", "causes", "fitting", "fusions", "judging", "likeness", "packing",
+    "alternatives", "causes", "fitting", "fusions", "judging", "likeness", "packing", "renaming",
     "rule", "statistics", "tie", "values", "view",
     "wording",
 }  # fmt: skip

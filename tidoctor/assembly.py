@@ -21,7 +21,7 @@ from tidoctor.errors import Refused
 from tidoctor.ground import Ground
 from tidoctor.header import serialise
 from tidoctor.names import printable
-from tidoctor.pieced import joined
+from tidoctor.pieced import Derived, joined
 from tidoctor.source import Source
 
 How = Literal["link", "clone", "copy", "cast"]
@@ -51,7 +51,7 @@ class Cost:
 
     `linked` and `cloned` take no room because they are the bytes on the disk that the source has;
     `copied` are moved from existing files; `written` are made anew: headers, texts, and numbers
-    that are converted.
+    that are converted or computed.
     """
 
     linked: int
@@ -109,7 +109,8 @@ def cost_of(parts: Iterable[Part]) -> Cost:
     for part in parts:
         sums["written"] += len(part.head)
         for piece in part.pieces:
-            sums["written" if piece.how == "cast" else piece.how] += piece.size
+            made = piece.how == "cast" or isinstance(piece.span.source, Derived)
+            sums["written" if made else piece.how] += piece.size
     return Cost(sums["link"], sums["clone"], sums["copy"], sums["written"])
 
 

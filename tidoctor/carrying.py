@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tidoctor.checkpoint import CONFIG, SINGLE, Checkpoint, shard_of
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
-from tidoctor.pieced import joined
+from tidoctor.pieced import beneath
 from tidoctor.source import INDEX_SUFFIX, WEIGHT_SUFFIX, Source, reason
 from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
@@ -114,7 +114,7 @@ def _origins(planned: Checkpoint) -> set[str]:
         if weight.whole:
             names.add(weight.whole[1])
         else:
-            spans = joined(row.span for row in planned.rows(weight))
+            spans = beneath(row.span for row in planned.rows(weight))
             names |= {span.file for span in spans if span.source is planned.source}
     return names
 

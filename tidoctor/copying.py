@@ -24,7 +24,7 @@ from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
-from tidoctor.pieced import Pieced
+from tidoctor.pieced import Derived
 from tidoctor.source import Source, reason
 from tidoctor.source.distant import Distant, Received
 from tidoctor.source.folder import Folder
@@ -171,7 +171,7 @@ class Origins:
 
     def get(self, source: Source, file: str) -> Origin:
         """A file, the same as the first time. Raises Unreadable when it is gone or has changed."""
-        if isinstance(source, Pieced):
+        if isinstance(source, Derived):
             for span in source.spans:
                 self.get(span.source, span.file)
         now = self._current

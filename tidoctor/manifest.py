@@ -20,7 +20,7 @@ from tidoctor import __version__, document
 from tidoctor.checkpoint import Checkpoint, Tensor
 from tidoctor.errors import Unreadable, Unwritable, Usage
 from tidoctor.names import natural_key, printable
-from tidoctor.pieced import joined
+from tidoctor.pieced import beneath
 from tidoctor.source import reason
 from tidoctor.source.folder import Folder
 
@@ -76,7 +76,7 @@ def described(planned: Checkpoint, written: Checkpoint) -> str:
                     "source": span.source.name, "file": span.file, "begin": span.begin,
                     "end": span.end, "dtype": row.stored or row.dtype,
                 }
-                for span in joined((row.span,))
+                for span in beneath((row.span,))
             ],
         })  # fmt: skip
     head = {"schema": SCHEMA, "tool": {"name": "tidoctor", "version": __version__}}

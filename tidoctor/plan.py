@@ -20,6 +20,8 @@ Operations, as mappings (`Operation` in `tidoctor.finding`):
     cast     tensor, dtype         the same numbers as another floating-point type
     gather   tensor, shape, from   a row made of byte ranges of others: `from` is a list of
                                    {tensor, begin, end}
+    merge    tensor, weight, a, b, scale
+                                   a row computed of a weight and its LoRA adapter
     reshard  bytes                 files of at most so many bytes of tensors, or one (null)
 """
 
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from tidoctor import document as documents
 from tidoctor.casting import WIDTHS
@@ -46,6 +49,7 @@ from tidoctor.errors import Refused
 from tidoctor.filing import beside, index_file, weight_file
 from tidoctor.finding import Operation
 from tidoctor.header import span_bytes
+from tidoctor.merging import merged
 from tidoctor.names import printable
 from tidoctor.pieced import Pieced
 from tidoctor.sharding import shares
@@ -131,6 +135,7 @@ class _Draft:
             "adopt": self._adopt,
             "cast": self._cast,
             "gather": self._gather,
+            "merge": self._merge,
             "reshard": self._reshard,
         }
 
@@ -236,13 +241,28 @@ class _Draft:
             raise Refused(where, f"{printable(name)} would be of several dtypes")
         if row.nbytes != span_bytes(row.dtype, row.shape):
             raise Refused(where, f"{printable(name)} would not have the bytes of its shape")
-        self._free(name)
+        self._behind(first, row)
+
+    def _behind(self, first: Tensor, row: Tensor) -> None:
+        """A new row in the file of another, behind it."""
+        self._free(row.name)
         for file, i in self.places.get(first.name, ()):
             if self.rows[file][i] == first:
                 self.gathered.setdefault((file, i), []).append(row)
                 self.touched.add(file)
                 return
         self.fresh.append(row)
+
+    def _merge(self, operation: Operation) -> None:
+        weight, a, b = (self._find(str(operation[part])) for part in ("weight", "a", "b"))
+        name, scale = str(operation["tensor"]), operation["scale"]
+        if not isinstance(scale, float) or not isfinite(scale):
+            raise Refused(self.before.source.name, f"{printable(name)} has no scale")
+        try:
+            span = merged(weight, a, b, scale)
+        except ValueError as e:
+            raise Refused(self.before.source.name, f"{printable(weight.name)}: {e}") from e
+        self._behind(weight, weight._replace(name=name, file="", span=span))
 
     def _range(self, each: Mapping[str, object]) -> tuple[Tensor, Span]:
         row = self._find(str(each["tensor"]))

@@ -19,7 +19,7 @@ from tidoctor.copying import Mover, Origins, put
 from tidoctor.destination import check_destination, place_of, plain_words, room
 from tidoctor.form import PLAIN, Form
 from tidoctor.ground import Ground
-from tidoctor.pieced import joined
+from tidoctor.pieced import beneath
 from tidoctor.source import Source
 from tidoctor.staging import publish, settle, staged
 from tidoctor.verification import compared, torn, verify
@@ -135,7 +135,7 @@ def _sources(planned: Checkpoint) -> list[Source]:
     places = {id(planned.source): planned.source}
     for weight in planned.weights:
         if not weight.whole:
-            spans = joined(row.span for row in planned.rows(weight))
+            spans = beneath(row.span for row in planned.rows(weight))
             places |= {id(span.source): span.source for span in spans}
     return list(places.values())
 

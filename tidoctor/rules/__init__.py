@@ -17,6 +17,7 @@ from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding, NotRun, Severity
 from tidoctor.promise import Promise
 from tidoctor.rules import (
+    adapters,
     classes,
     config,
     data,
@@ -56,6 +57,7 @@ _EVALUATION = (
     *files.RULES,
     *shards.RULES,
     *names.RULES,
+    *adapters.RULES,
     *layouts.RULES,
     *quantisation.RULES,
     *config.RULES,

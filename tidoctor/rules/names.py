@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
-from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
+from tidoctor.finding import Evidence, Finding
 from tidoctor.names import (
     WRAPPER_INFIXES,
     WRAPPER_PREFIXES,
-    is_adapter,
     modern,
     printable,
     some_patterns,
-    without_adapter,
     without_infixes,
 )
+from tidoctor.rules.renaming import line_of, renames, renaming
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
     NOTE,
     WARNING,
     NotApplicable,
-    consent,
     found,
-    rename,
     rule,
-    safe,
 )
 from tidoctor.rules.view import GENERATING, View
 
@@ -48,34 +44,6 @@ _MODULES = re.compile(
     r"|mlp\.(?:gate_proj|up_proj|down_proj|gate_up_proj|fc1|fc2|c_fc|c_proj)"
     r"|(?:input|post_attention)_layernorm|(?:model|transformer)\.norm)"
 )
-
-
-def _renames(
-    view: View, names: Iterable[str], new_name: Callable[[str], str]
-) -> list[Operation] | None:
-    """Renaming operations; None when two tensors would get one name."""
-    pairs = [(n, new_name(n)) for n in names]
-    pairs = [(old, new) for old, new in pairs if old != new]
-    taken = set(view.checkpoint.tensors) - {old for old, _ in pairs}
-    new = [n for _, n in pairs]
-    if len(set(new)) < len(new) or taken & set(new) or not all(new):
-        return None
-    return [rename(old, n) for old, n in pairs]
-
-
-def _cure(operations: list[Operation] | None, summary: str) -> Cure | None:
-    return safe(summary, *operations) if operations else None
-
-
-def _file(view: View, name: str) -> Location:
-    return Location(view.checkpoint.tensors[name].file)
-
-
-def _has_index_line(view: View, name: str) -> Location:
-    index = view.checkpoint.index
-    if index and index.weight_map.get(name) and (line := index.document.line("weight_map", name)):
-        return Location(index.file, line)
-    return _file(view, name)
 
 
 def _not_adapter(view: View) -> None:
@@ -105,14 +73,14 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     if view.wrappers:
         kinds = dict.fromkeys(view.wrappers)
         who = ", ".join(f"`{p}` ({WRAPPER_PREFIXES[p]})" for p in kinds)
-        operations = _renames(view, names, lambda n: view.unwrapped[n])
+        operations = renames(view, names, lambda n: view.unwrapped[n])
         yield found(
             ERROR,
             f"{len(names)} of {len(view.unwrapped)} names carry the wrapper {who}",
-            at=_has_index_line(view, names[0]),
+            at=line_of(view, names[0]),
             tensors=tuple(names),
             evidence=(Evidence("names", some_patterns(names), list(view.wrappers)),),
-            cure=_cure(operations, f"strip {''.join(view.wrappers)} from {len(names)} names"),
+            cure=renaming(operations, f"strip {''.join(view.wrappers)} from {len(names)} names"),
         )
         return
     facts = view.declared
@@ -130,15 +98,15 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     heads = [facts.head] if facts.task in GENERATING else facts.own
     if own and not any(f"{extra}{head}" in view.checkpoint.tensors for head in heads):
         return
-    operations = _renames(view, view.checkpoint.tensors, lambda n: n.removeprefix(extra))
+    operations = renames(view, view.checkpoint.tensors, lambda n: n.removeprefix(extra))
     yield found(
         ERROR,
         f"every name is too deep: {some_patterns([extra + facts.embedding])} stands where "
         f"{facts.embedding} belongs",
-        at=_has_index_line(view, extra + facts.embedding),
+        at=line_of(view, extra + facts.embedding),
         tensors=tuple(view.checkpoint.tensors),
         evidence=(Evidence("names", f"all of them start with {printable(extra)}", extra),),
-        cure=_cure(operations, f"strip `{printable(extra)}` from every name"),
+        cure=renaming(operations, f"strip `{printable(extra)}` from every name"),
     )
 
 
@@ -160,59 +128,15 @@ def wrapper_infix(view: View) -> Iterator[Finding]:
     if not names:
         return
     who = [w for w in WRAPPER_INFIXES if any(f".{w}." in n for n in names)]
-    operations = _renames(view, names, without_infixes)
+    operations = renames(view, names, without_infixes)
     yield found(
         ERROR,
         f"{len(names)} names carry the wrapper "
         + ", ".join(f"`{w}` ({WRAPPER_INFIXES[w]})" for w in who),
-        at=_has_index_line(view, names[0]),
+        at=line_of(view, names[0]),
         tensors=tuple(names),
         evidence=(Evidence("names", some_patterns(names), who),),
-        cure=_cure(operations, f"strip it from {len(names)} names"),
-    )
-
-
-@rule("N03", "unmerged-adapter")
-def unmerged_adapter(view: View) -> Iterator[Finding]:
-    """A full checkpoint with a LoRA adapter that was not merged.
-
-    Why: the weights stand under `base_layer`, where no loader looks, and what was trained
-    (`lora_A`, `lora_B`) is ignored.
-
-    Recognised by: whole components: `lora_A`, `lora_B`, `base_layer`, `modules_to_save`.
-
-    Fine: `lora` inside other names (`q_a_proj` of DeepSeek, `w_lora` of RWKV) is no adapter.
-
-    Example: `…q_proj.base_layer.weight`, `…q_proj.lora_A.default.weight`.
-
-    Cure: merge it with the library that trained it. Where only `base_layer` is left and no adapter
-    is, a rename is enough.
-    """
-    names = list(view.checkpoint.tensors)
-    parts = [n for n in names if is_adapter(n)]
-    moved = [n for n in names if n not in set(parts) and without_adapter(n) != n]
-    if view.checkpoint.entrance == "adapter":
-        if not any(".base_layer." in n for n in moved):
-            raise NotApplicable("the folder holds an adapter, as it should")
-    elif not parts and not moved:
-        return
-    cure: Cure | None = None
-    if not parts:
-        cure = _cure(
-            _renames(view, moved, lambda n: without_adapter(n) or ""),
-            f"strip `base_layer` from {len(moved)} names",
-        )
-    yield found(
-        ERROR,
-        f"an adapter was not merged: {len(parts)} adapter tensors, {len(moved)} weights under "
-        "wrapped names",
-        at=_has_index_line(view, (parts or moved)[0]),
-        tensors=tuple(parts + moved),
-        evidence=(Evidence("names", some_patterns(parts + moved)),),
-        cure=cure or consent("merge the adapter with the library that trained it", needs="merge"),
-        not_="stripping the names without merging: the model would compute as if never trained"
-        if parts
-        else "",
+        cure=renaming(operations, f"strip it from {len(names)} names"),
     )
 
 
@@ -239,16 +163,16 @@ def bare_layout(view: View) -> Iterator[Finding]:
     facts = view.generator
     mixed = view.head is not None and bool(view.declared and view.declared.task != "base")
     here = [view.tensors[n].name for n in bare]  # a wrapper may still stand around them
-    operations = _renames(view, here, lambda n: prefix + _canonical(view, n))
+    operations = renames(view, here, lambda n: prefix + _canonical(view, n))
     summary = f"put `{prefix}` in front of {len(bare)} names"
     yield found(
         WARNING if mixed else NOTE,
         f"{len(bare)} of {len(view.checkpoint.tensors)} tensors lack the prefix `{prefix}` of "
         f"{facts.name if facts else 'this family'}",
-        at=_has_index_line(view, here[0]),
+        at=line_of(view, here[0]),
         tensors=tuple(here),
         evidence=(Evidence("names", some_patterns(here)),),
-        cure=_cure(operations, summary),
+        cure=renaming(operations, summary),
     )
 
 
@@ -274,18 +198,18 @@ def mixed_layout(view: View) -> Iterator[Finding]:
     if not bare or not prefixed:
         return
     here = [view.tensors[n].name for n in bare]
-    operations = _renames(view, here, lambda n: prefix + _canonical(view, n))
+    operations = renames(view, here, lambda n: prefix + _canonical(view, n))
     yield found(
         ERROR,
         f"{len(bare)} tensors of the body stand without the prefix `{prefix}`, {len(prefixed)} "
         "with it",
-        at=_has_index_line(view, here[0]),
+        at=line_of(view, here[0]),
         tensors=tuple(here),
         evidence=(
             Evidence("names", f"without: {some_patterns(here)}"),
             Evidence("names", f"with: {some_patterns(prefixed)}"),
         ),
-        cure=_cure(operations, f"put `{prefix}` in front of {len(bare)} names"),
+        cure=renaming(operations, f"put `{prefix}` in front of {len(bare)} names"),
     )
 
 
@@ -307,14 +231,14 @@ def legacy_names(view: View) -> Iterator[Finding]:
     names = list(view.checkpoint.tensors)
     old = [n for n in names if modern(n) != n]
     if old:
-        operations = _renames(view, old, modern)
+        operations = renames(view, old, modern)
         yield found(
             NOTE,
             f"{len(old)} LayerNorm parameters are called gamma and beta, as in TensorFlow",
-            at=_has_index_line(view, old[0]),
+            at=line_of(view, old[0]),
             tensors=tuple(old),
             evidence=(Evidence("names", some_patterns(old)),),
-            cure=_cure(operations, f"rename {len(old)} parameters"),
+            cure=renaming(operations, f"rename {len(old)} parameters"),
         )
     normed = [
         n
@@ -328,7 +252,7 @@ def legacy_names(view: View) -> Iterator[Finding]:
             NOTE,
             f"{len(normed)} parameters of weight norm in the "
             f"{'newer' if new else 'older'} spelling; readers of the other one rename",
-            at=_has_index_line(view, normed[0]),
+            at=line_of(view, normed[0]),
             tensors=tuple(normed),
             evidence=(Evidence("names", some_patterns(normed)),),
         )
@@ -357,21 +281,21 @@ def wrapped_module(view: View) -> Iterator[Finding]:
         if _SEQUENTIAL_HEAD.fullmatch(n) and n.replace("head.0.", "head.1.") not in names
     ]
     if heads:
-        operations = _renames(view, heads, lambda n: _SEQUENTIAL_HEAD.sub(r"\1.\2", n))
+        operations = renames(view, heads, lambda n: _SEQUENTIAL_HEAD.sub(r"\1.\2", n))
         yield found(
             ERROR,
             f"the head is wrapped in a Sequential: {some_patterns(heads)}",
-            at=_has_index_line(view, heads[0]),
+            at=line_of(view, heads[0]),
             tensors=tuple(heads),
             evidence=(Evidence("names", some_patterns(heads)),),
-            cure=_cure(operations, "rename it"),
+            cure=renaming(operations, "rename it"),
         )
     pieces = [n for n in names if ".weight._" in n and _SUBCLASS.fullmatch(n)]
     if pieces:
         yield found(
             ERROR,
             f"{len(pieces)} tensors are pieces of a quantised tensor: {some_patterns(pieces)}",
-            at=_has_index_line(view, pieces[0]),
+            at=line_of(view, pieces[0]),
             tensors=tuple(pieces),
             evidence=(Evidence("names", some_patterns(pieces)),),
         )
@@ -404,7 +328,7 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     twice = [n for n in names if n.endswith(".weight.weight")]
     if not cut and not twice:
         return
-    operations = _renames(
+    operations = renames(
         view,
         cut + twice,
         lambda n: n.removesuffix(".weight") if n.endswith(".weight.weight") else n + ".weight",
@@ -413,10 +337,10 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     yield found(
         ERROR,
         f"{what}: {some_patterns(cut + twice)}",
-        at=_has_index_line(view, (cut + twice)[0]),
+        at=line_of(view, (cut + twice)[0]),
         tensors=tuple(cut + twice),
         evidence=(Evidence("names", some_patterns(cut + twice)),),
-        cure=_cure(operations, f"rename {len(cut) + len(twice)} tensors"),
+        cure=renaming(operations, f"rename {len(cut) + len(twice)} tensors"),
     )
 
 
@@ -454,23 +378,22 @@ def names_cut(view: View) -> Iterator[Finding]:
     fragment = full[cut:].partition(".")[0] + "."
     if not all(n.startswith(fragment) for n in names):
         return
-    operations = _renames(view, names, lambda n: full[:cut] + n)
+    operations = renames(view, names, lambda n: full[:cut] + n)
     yield found(
         ERROR,
         f"every name has lost its first {cut} characters: {printable(fragment)}… for "
         f"{full[:cut]}{printable(fragment)}…",
         certainty=LIKELY,
-        at=_has_index_line(view, names[0]),
+        at=line_of(view, names[0]),
         tensors=tuple(names),
         evidence=(Evidence("names", f"{some_patterns([full[cut:]])} where {full} belongs", cut),),
-        cure=_cure(operations, f"put `{full[:cut]}` in front of {len(names)} names"),
+        cure=renaming(operations, f"put `{full[:cut]}` in front of {len(names)} names"),
     )
 
 
 RULES = (
     wrapper_prefix,
     wrapper_infix,
-    unmerged_adapter,
     bare_layout,
     mixed_layout,
     legacy_names,

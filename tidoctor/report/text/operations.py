@@ -36,6 +36,7 @@ def _lines(kind: str, group: Sequence[Operation], planned: Checkpoint) -> list[s
         "discard": lambda: [_file(o) for o in group],
         "adopt": lambda: [_file(o) for o in group],
         "cast": lambda: _casts(group, planned.tensors),
+        "merge": lambda: _gathers(group, planned.tensors),
         "gather": lambda: _gathers(group, planned.tensors),
         "reshard": lambda: [_division(o.get("bytes"), planned) for o in group],
     }

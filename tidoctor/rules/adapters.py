@@ -1,0 +1,181 @@
+"""N03: a LoRA adapter that stands unmerged in a full checkpoint, and what merging it takes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tidoctor.casting import WIDTHS
+from tidoctor.checkpoint import Tensor
+from tidoctor.document import parse
+from tidoctor.finding import Cure, Evidence, Finding, Operation
+from tidoctor.names import is_adapter, printable, some_patterns, without_adapter
+from tidoctor.rules.renaming import line_of, renames, renaming
+from tidoctor.rules.rule import ERROR, NotApplicable, consent, found, rule
+from tidoctor.rules.view import View
+
+_CONFIG = "adapter_config.json"
+_CAP = 1_000_000  # bytes
+_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
+# Kinds of adapters, and settings of the usual kind, under which a merge is another sum.
+_OTHERWISE = ("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern",
+              "use_qalora", "use_bdlora", "alora_invocation_tokens", "trainable_token_indices",
+              "target_parameters", "layer_replication", "kasa_config", "velora_config",
+              "monteclora_config")  # fmt: skip
+
+
+class _Scaling(NamedTuple):
+    """The rank of an adapter, and what B·A is multiplied by."""
+
+    rank: int
+    scale: float
+
+
+class _Pair(NamedTuple):
+    """The two factors of one module's adapter, by their names."""
+
+    a: str
+    b: str
+
+
+@rule("N03", "unmerged-adapter")
+def unmerged_adapter(view: View) -> Iterator[Finding]:
+    """A full checkpoint with a LoRA adapter that was not merged.
+
+    Why: the weights stand under `base_layer`, where no loader looks, and what was trained
+    (`lora_A`, `lora_B`) is ignored.
+
+    Recognised by: whole components: `lora_A`, `lora_B`, `base_layer`, `modules_to_save`.
+
+    Fine: `lora` inside other names (`q_a_proj` of DeepSeek, `w_lora` of RWKV) is no adapter.
+
+    Example: `…q_proj.base_layer.weight`, `…q_proj.lora_A.default.weight`.
+
+    Cure: where adapter_config.json says rank and alpha of a plain LoRA, it is merged here: the
+    weight plus alpha / rank times B·A, rounded once. Otherwise merge it with the library that
+    trained it. Where only `base_layer` is left and no adapter is, a rename is enough.
+    """
+    names = list(view.checkpoint.tensors)
+    parts = [n for n in names if is_adapter(n)]
+    moved = [n for n in names if n not in set(parts) and without_adapter(n) != n]
+    if view.checkpoint.entrance == "adapter":
+        if not any(".base_layer." in n for n in moved):
+            raise NotApplicable("the folder holds an adapter, as it should")
+    elif not parts and not moved:
+        return
+    cure: Cure | None
+    obstacle: tuple[Evidence, ...] = ()
+    if parts:
+        told = _scaling(view)
+        merge = told if isinstance(told, str) else _merge(view, parts, moved, *told)
+        if isinstance(merge, str):
+            cure = consent("merge the adapter with the library that trained it", needs="merge")
+            obstacle = (Evidence(_CONFIG, f"it cannot be merged here: {printable(merge)}"),)
+        else:
+            cure = consent("merge the adapter by what adapter_config.json says", *merge)
+    else:
+        cure = renaming(
+            renames(view, moved, lambda n: without_adapter(n) or ""),
+            f"strip `base_layer` from {len(moved)} names",
+        )
+    yield found(
+        ERROR,
+        f"an adapter was not merged: {len(parts)} adapter tensors, {len(moved)} weights under "
+        "wrapped names",
+        at=line_of(view, (parts or moved)[0]),
+        tensors=tuple(parts + moved),
+        evidence=(Evidence("names", some_patterns(parts + moved)), *obstacle),
+        cure=cure or consent("merge the adapter with the library that trained it", needs="merge"),
+        not_="stripping the names without merging: the model would compute as if never trained"
+        if parts
+        else "",
+    )
+
+
+def _scaling(view: View) -> _Scaling | str:
+    """Rank and scale of the adapter, or why they are not known."""
+    size = view.checkpoint.files.get(_CONFIG)
+    if size is None:
+        return "there is no adapter_config.json, which says the scale"
+    data = parse(view.checkpoint.source.read(_CONFIG, 0, min(size, _CAP))).data
+    if not isinstance(data, dict):
+        return "adapter_config.json cannot be read"
+    if data.get("peft_type") != "LORA":
+        return "its kind is not LORA"
+    for key in _OTHERWISE:
+        if data.get(key):
+            return f"{key} is set"
+    rank, alpha = data.get("r"), data.get("lora_alpha")
+    if type(rank) is not int or not isinstance(alpha, int | float) or rank < 1:
+        return "rank and alpha are not written"
+    scale = alpha / (math.sqrt(rank) if data.get("use_rslora") is True else rank)
+    return _Scaling(rank, scale) if math.isfinite(scale) else "alpha is not a number"
+
+
+def _merge(
+    view: View, parts: Sequence[str], moved: Sequence[str], rank: int, scale: float
+) -> list[Operation] | str:
+    """The operations that merge all of the adapter, or why they cannot be told."""
+    tensors = view.checkpoint.tensors
+    pairs = _pairs(parts)
+    if isinstance(pairs, str):
+        return pairs
+    made: list[Operation] = []
+    used: set[str] = set()
+    for module, (a, b) in pairs.items():
+        weight = f"{module}.base_layer.weight"
+        if weight not in tensors:
+            return f"there is no {weight}"
+        if why := _unfit(tensors[weight], tensors[a], tensors[b]):
+            return f"{module}: {why}"
+        if tensors[a].shape[0] != rank:
+            return f"{module}: its rank is not the {rank} of adapter_config.json"
+        used.add(weight)
+        made.append({
+            "op": "merge", "tensor": f"{module}.weight", "weight": weight, "a": a, "b": b,
+            "scale": scale,
+        })  # fmt: skip
+    rest = [n for n in moved if n not in used and without_adapter(n)]
+    originals = [n for n in moved if without_adapter(n) is None]
+    new = [str(o["tensor"]) for o in made]
+    renamed = renames(view, rest, lambda n: without_adapter(n) or "")
+    taken = {*tensors, *(str(o["to"]) for o in renamed or ())}
+    if renamed is None or taken & {*new}:
+        return "names would stand for two tensors"
+    drops: list[Operation] = [{"op": "drop", "tensor": n} for n in (*parts, *used, *originals)]
+    return [*made, *renamed, *drops]
+
+
+def _pairs(parts: Sequence[str]) -> Mapping[str, _Pair] | str:
+    """Module -> its factors, or what cannot be told of them."""
+    sides: dict[str, dict[str, str]] = defaultdict(dict)
+    adapters = set()
+    for name in parts:
+        match = _FACTOR.fullmatch(name)
+        if match is None:
+            return f"{name} is no factor of a plain matrix"
+        adapters.add(match["adapter"])
+        sides[match["module"]][match["side"]] = name
+    if len(adapters) > 1:
+        return f"there are {len(adapters)} adapters"
+    odd = next((module for module, each in sides.items() if len(each) != 2), None)
+    if odd is not None:
+        return f"{odd} has one factor only"
+    return {module: _Pair(each["A"], each["B"]) for module, each in sides.items()}
+
+
+def _unfit(weight: Tensor, a: Tensor, b: Tensor) -> str:
+    """Why these three cannot be merged, "" where they can."""
+    if any(t.dtype not in WIDTHS for t in (weight, a, b)):
+        return "its weights are quantised"
+    if not all(len(t.shape) == 2 for t in (weight, a, b)):
+        return "its weights are no matrices"
+    if (b.shape[0], a.shape[1]) != weight.shape or a.shape[0] != b.shape[1]:
+        return "the shapes of the factors do not fit"
+    return ""
+
+
+RULES = (unmerged_adapter,)
