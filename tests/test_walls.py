@@ -20,6 +20,8 @@ RANKS = (
     ("rules",),
     ("expecting", "opinion", "settings", "baseline", "many", "promising"),
     ("filing", "sharding"),
+    ("draft",),
+    ("layout",),
     ("plan",),
     ("copying", "staging"),
     ("ground", "carrying"),
