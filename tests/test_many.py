@@ -52,6 +52,17 @@ def test_links_are_followed_once() -> None:
     assert found(["other"], recursive=True) == ["other/in"]
 
 
+def test_links_in_a_circle_are_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("zoo/self").symlink_to("self")
+    Path("zoo/there").symlink_to("back")
+    Path("zoo/back").symlink_to("there")
+    assert found(["zoo"], recursive=True) == ["zoo/a", "zoo/b/run-10", "zoo/b/run-2"]
+    Path("zoo/papers/x.safetensors").symlink_to("x.safetensors")
+    assert "zoo/papers" in found(["zoo"], recursive=True)
+    assert main(["diagnose", "-r", "zoo/papers"]) == 3
+    assert "internal" not in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_listed_is_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 

@@ -55,6 +55,9 @@ def test_order_is_natural() -> None:
     [
         ("a\x1b[2Jb", "a\\x1b[2Jb"), ("a\nb", "a\\nb"), ("\u202egnp", "\\u202egnp"),
         ("a\u200bb", "a\\u200bb"), ("\ud800", "\\ud800"), ("naïve.重み", "naïve.重み"),
+        ("::error::x", "\\x3a:error::x"), (" \n::stop-commands::x", " \\n\\x3a:stop-commands::x"),
+        ("a::b", "a::b"), ("# #[x]##", "# #[x]##"), ("x###[add-mask]y", "x##\\x23[add-mask]y"),
+        ("##vso[task.setvariable variable=x]y", "#\\x23vso[task.setvariable variable=x]y"),
         ("\x9b1m", "\\x9b1m"), ("\U000e0041", "\\U000e0041"),
     ],
 )  # fmt: skip

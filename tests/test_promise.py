@@ -135,6 +135,7 @@ def test_any_names_come_back(tensors: dict[str, Any]) -> None:
         {"names": "a.{0..3,}", "dtype": "F32", "shape": []},
         {"names": "a.{..}", "dtype": "F32", "shape": []},
         {"names": "a.{0..1}", "count": 3, "dtype": "F32", "shape": []},
+        {"names": "a.{0,0..1}", "dtype": "F32", "shape": []},
         {"names": "a", "dtype": "F32", "shape": [True]},
         {"names": "a", "dtype": "F32", "shape": [-1]},
         {"names": "a", "dtype": 1, "shape": []},
@@ -146,6 +147,14 @@ def test_hostile_rows_are_refused(row: Any) -> None:
     document = json.loads(FILE.read_text()) | {"tensors": [row]}
     FILE.write_text(json.dumps(document))
     with pytest.raises(Unreadable, match=r"is no tidoctor\.promise/1"):
+        promise.load(FILE)
+
+
+def test_rows_that_stand_for_the_same_names_are_refused() -> None:
+    row = {"names": "a.{0..9}", "dtype": "F32", "shape": []}
+    document = json.loads(FILE.read_text()) | {"tensors": [row, row]}
+    FILE.write_text(json.dumps(document))
+    with pytest.raises(Unreadable, match="stand for the same names"):
         promise.load(FILE)
 
 

@@ -107,6 +107,13 @@ def test_paths_as_uris(text: str, made: str) -> None:
     assert uri(text) == made
 
 
+def test_paths_as_uris_where_drives_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert uri("C:/m/config.json") == "C%3A/m/config.json"
+    monkeypatch.setattr("tidoctor.report.place._WINDOWS", True)
+    assert uri("C:/m n/config.json") == "file:///C:/m%20n/config.json"
+    assert uri("m/config.json") == "m/config.json"
+
+
 # --- github --------------------------------------------------------------------------------------
 
 
@@ -309,6 +316,7 @@ def test_markdown_escapes() -> None:
     assert escaped("*a* [x](http://y) <b> @me | `c`") == (
         r"\*a\* \[x\](http:&#47;/y) &lt;b&gt; &#64;me \| \`c\`"
     )
+    assert escaped("www.x.y wwwx") == "www&#46;x.y wwwx"
     assert code("a") == "`a`" and code("a`b") == "``a`b``" and code("`a`") == "`` `a` ``"
 
 

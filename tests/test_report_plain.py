@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidoctor.finding import CureKind, Severity
-from tidoctor.report.plain import plain
+from tidoctor.report.plain import dumped, plain
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,9 @@ _VALUES = st.recursive(
 @given(_VALUES)
 def test_whatever_it_is_json_can_say_it(value: object) -> None:
     json.dumps(plain(value), allow_nan=False)
+
+
+def test_no_runner_finds_a_command_in_a_line_of_json() -> None:
+    value = {"##[add-mask]": ["###", "##vso[x]", "\\##", "#"]}
+    assert "##" not in dumped(value)
+    assert json.loads(dumped(value)) == value

@@ -73,6 +73,10 @@ def test_what_others_broke_is_none_of_ours(project: Path, monkeypatch: pytest.Mo
         ("[[tool.tidoctor.waive]]\nreason = 'x'", "has no code"),
         ("[[tool.tidoctor.waive]]\nreason = 'x'\ncode = 'Z1'", "Z1.*is no rule"),
         ("[[tool.tidoctor.waive]]\nreason = 'x'\ncode = 'H02'\nsource = 1", "source is not a pattern"),
+        ("x" * 100_000 + " = 1", "unknown key 'x{80}…'"),
+        (f"fail-on = '{'x' * 100_000}'", "fail-on is 'x{79}…; one of error"),
+        ("a." * 5000 + "a = 1", "is not TOML: a key has too many parts"),
+        ("# " + "." * 5000 + "\nselect = '" + "a." * 500 + "'", "is no rule"),
         ("[[tool.tidoctor.waive]]\nreasn = 'x'", "did you mean reason"),
     ],
 )

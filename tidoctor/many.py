@@ -6,6 +6,7 @@ results in the order asked for, each dropped once it was told, so that memory st
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,15 +48,16 @@ def found(sources: Sequence[str], *, recursive: bool = False, of_files: bool = F
     """
     listed: dict[str, str] = {}
     all_ = Found([], {}, [])
-    for source in sources:
-        if of_files:
-            names = [folder] if _holds_weights(folder := str(Path(source).parent)) else []
-        else:
-            names = _expanded(source, all_)
-        for name in names:
-            inner = list(map(os.path.normpath, below(name))) if recursive and _is_dir(name) else ()
-            for one in inner or (name,):
-                listed.setdefault(one if "://" in one else os.path.normpath(one), one)
+    if of_files:
+        recursive = False
+        folders = dict.fromkeys(str(Path(source).parent) for source in sources)
+        names = list(filter(_holds_weights, folders))
+    else:
+        names = [name for source in sources for name in _expanded(source, all_)]
+    for name in names:
+        inner = list(map(os.path.normpath, below(name))) if recursive and _is_dir(name) else ()
+        for one in inner or (name,):
+            listed.setdefault(one if "://" in one else os.path.normpath(one), one)
     return all_._replace(sources=list(listed.values()))
 
 
@@ -96,7 +98,14 @@ def _holds_weights(folder: str) -> bool:
 
 
 def _is_weight(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith((WEIGHT_SUFFIX, INDEX_SUFFIX)) and not entry.is_dir()
+    return entry.name.endswith((WEIGHT_SUFFIX, INDEX_SUFFIX)) and not _is_folder(entry)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as e:  # a link in a circle is none; what may not be looked at is told of
+        return e.errno != errno.ELOOP
 
 
 def below(folder: str) -> Iterator[str]:
@@ -118,7 +127,7 @@ def below(folder: str) -> Iterator[str]:
         except OSError:
             yield here
             continue
-        inner = [e.path for e in listed if e.is_dir() and not e.name.startswith(".")]
+        inner = [e.path for e in listed if not e.name.startswith(".") and _is_folder(e)]
         if any(map(_is_weight, listed)):
             yield here
         stack += reversed(inner)

@@ -11,6 +11,10 @@ _DANGEROUS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+# What makes CI runners obey a line of a log: `::command` at its beginning, `##[command` (GitHub) or
+# `##vso[command` (Azure) anywhere. Sources: ActionCommand.cs of actions/runner, "Logging commands"
+# in the documentation of Azure Pipelines.
+_COMMAND = re.compile(r"(?<=#)#(?=\[|vso\[)|\A(?P<room>\s*):(?=:)")
 
 _MOST_INTEGERS = 8  # in one name; real ones have up to five, and the cost of patterns grows with it
 
@@ -21,8 +25,11 @@ def printable(text: str) -> str:
     """The text with everything escaped that could move, hide or reorder characters.
 
     C0 and C1 controls, bidi marks, zero-width characters, line separators, surrogates and tags
-    become `\\xNN`, `\\uNNNN` or `\\UNNNNNNNN`; all else stays.
+    become `\\xNN`, `\\uNNNN` or `\\UNNNNNNNN`, and so does the sign of a line that a CI runner
+    would obey; all else stays.
     """
+    if "::" in text or "##" in text:
+        text = _COMMAND.sub(lambda m: (m["room"] or "") + rf"\x{ord(m[0][-1]):02x}", text)
     return _DANGEROUS.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 

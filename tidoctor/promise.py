@@ -167,7 +167,10 @@ def _expanded(rows: Iterable[object]) -> dict[str, Kind]:
             raise ValueError("a row of tensors has no names")
         if "count" in row and row["count"] != len(names):
             raise ValueError(f"{row['names']} does not stand for {row['count']} tensors")
+        before = len(found)
         found.update(dict.fromkeys(names, kind))
+        if len(found) - before != len(names):
+            raise ValueError(f"rows of tensors stand for the same names ({str(names[0])[:80]}…)")
     return found
 
 

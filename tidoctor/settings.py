@@ -6,6 +6,8 @@ Specification of the table: https://packaging.python.org/en/latest/specification
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +16,12 @@ from pathlib import Path
 
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import Diagnosis, Finding, Severity, Waived
+from tidoctor.names import brief
 
 NAME = "pyproject.toml"
 CAP = 4_000_000  # bytes; nobody writes such a file by hand
+_DOTS = 200  # in one line outside of strings; a dotted key takes time by the square of its parts
+_ASIDE = re.compile(r"""\"[^"]*\"|'[^']*'|#.*""")
 _LISTS = ("select", "ignore", "for")
 _KEYS = (*_LISTS, "fail-on", "waive")
 _WAIVER_KEYS = ("code", "source", "reason")
@@ -82,7 +87,7 @@ class Settings:
         )
 
     def _waiver(self, finding: Finding, source: str) -> Waiver | None:
-        name = source.removeprefix("./").rstrip("/")
+        name = source.replace(os.sep, "/").removeprefix("./").rstrip("/")
         return next(
             (w for w in self.waivers
              if finding.code in w.codes and (fnmatchcase(name, w.source) or source == w.source)),
@@ -139,6 +144,8 @@ def _text(path: Path) -> str:
 
 def _table(path: Path, text: str, *, strict: bool) -> Mapping[str, object] | None:
     try:
+        if any(_ASIDE.sub("", line).count(".") > _DOTS for line in text.splitlines()):
+            raise ValueError("a key has too many parts")
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as e:
         told = str(e) or "nested too deeply"
@@ -160,7 +167,7 @@ def _settings(path: Path, table: Mapping[str, object]) -> Settings:
     select, ignore, loaders = (_strings(where, key, table.get(key)) for key in _LISTS)
     fail_on = table.get("fail-on", str(Severity.ERROR))
     if not isinstance(fail_on, str) or fail_on not in FAIL_ON:
-        raise Usage(where, f"fail-on is {fail_on!r}", f"one of {', '.join(FAIL_ON)}")
+        raise Usage(where, f"fail-on is {brief(repr(fail_on))}", f"one of {', '.join(FAIL_ON)}")
     try:
         rules.chosen([*select, *ignore])
         asked(loaders)
@@ -211,6 +218,7 @@ def _refuse_others(where: str, table: Mapping[str, object], known: tuple[str, ..
     for key in table:
         if key in known:
             continue
+        key = brief(key)
         near = difflib.get_close_matches(key.replace("_", "-"), known, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-        raise Usage(where, f"unknown key {key!r}", hint)
+        raise Usage(where, f"unknown key '{key}'", hint)

@@ -6,7 +6,6 @@ what is not known; the order is fixed, and nothing depends on clock, host or ter
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from tidoctor import __version__
 from tidoctor.errors import TidoctorError
 from tidoctor.finding import Cure, Diagnosis, Finding, Outcome, Severity, Verdict
 from tidoctor.names import natural_key
-from tidoctor.report.plain import plain
+from tidoctor.report.plain import dumped
 from tidoctor.report.verdict import word
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ class Objects:
 
 def _line(kind: str, body: Mapping[str, object]) -> str:
     head = {"schema": f"tidoctor.{kind}/1", "tool": {"name": "tidoctor", "version": __version__}}
-    return json.dumps(plain(head | dict(body)), ensure_ascii=True, allow_nan=False) + "\n"
+    return dumped(head | dict(body)) + "\n"
 
 
 def _source(checkpoint: Checkpoint) -> Json:

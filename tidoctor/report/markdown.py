@@ -83,7 +83,8 @@ def escaped(text: str) -> str:
     safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Underscores within words mean nothing to GitHub; names of tensors stay readable.
     safe = re.sub(r"(?<=[A-Za-z0-9])\\_(?=[A-Za-z0-9])", "_", _SPECIAL.sub(r"\\\1", safe))
-    return safe.replace("@", "&#64;").replace("://", ":&#47;/")
+    safe = safe.replace("@", "&#64;").replace("://", ":&#47;/")
+    return re.sub(r"(?i)(?<=www)\.", "&#46;", safe)
 
 
 def code(text: str) -> str:

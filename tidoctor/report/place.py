@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(r"(?P<file>[^/:]+\.json):(?P<line>[1-9][0-9]{0,8})")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_WINDOWS = os.name == "nt"  # elsewhere `C:` is a folder like any other
 _LOCAL = frozenset({"folder", "file", "index"})
 _KEYS = ("tie_word_embeddings", "architectures", "model_type")
 
@@ -127,4 +128,6 @@ def uri(text: str) -> str:
     if _SCHEME.match(text):
         return quote(raw, safe="/:@?#&=%+,;~")
     escaped = quote(raw, safe="/~")
+    if _WINDOWS and PureWindowsPath(text).drive.endswith(":"):
+        return f"file:///{quote(raw, safe='/~:')}"
     return f"file://{escaped}" if text.startswith("/") else escaped or "."

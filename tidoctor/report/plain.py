@@ -1,7 +1,8 @@
-"""Any value as one that strict JSON can say."""
+"""Any value as one that strict JSON can say, and its text."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence, Set
 
@@ -30,3 +31,8 @@ def plain(value: object, depth: int = 0) -> object:
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [plain(v, depth + 1) for v in value]
     return str(value)
+
+
+def dumped(value: object) -> str:
+    """The value on one line of ASCII, without `##`, by which CI runners know a command in a log."""
+    return json.dumps(plain(value), ensure_ascii=True, allow_nan=False).replace("##", r"#\u0023")

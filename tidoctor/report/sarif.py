@@ -7,7 +7,6 @@ characters, a fingerprint for each result and a category of its own for each run
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from tidoctor.finding import Certainty, Finding, Waived
 from tidoctor.names import printable
 from tidoctor.report.case import Case, Cases
 from tidoctor.report.place import Place, path, place, uri
-from tidoctor.report.plain import plain
+from tidoctor.report.plain import dumped
 from tidoctor.report.verdict import examined
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _run(
 ) -> str:
     # GitHub takes what stands before the last slash as the category of the run.
     category = f"tidoctor/{printable(name).strip('/')}/"
-    return json.dumps(plain({
+    return dumped({
         "tool": {
             "driver": {
                 "name": "tidoctor",
@@ -85,7 +84,7 @@ def _run(
         ],
         "columnKind": "unicodeCodePoints",
         "results": results,
-    }), ensure_ascii=True, allow_nan=False)  # fmt: skip
+    })  # fmt: skip
 
 
 def _rule(rule: rules.Rule) -> Json:
