@@ -198,7 +198,7 @@ def _data() -> dict[str, Any]:
 class _Renamer:
     """A rule made ready. Keeps, for paired rules, whether the first source has been seen."""
 
-    __slots__ = ("_active", "_first", "_needles", "_search", "_second", "rule")
+    __slots__ = ("_active", "_first", "_needles", "_order", "_search", "_second", "rule")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -208,6 +208,11 @@ class _Renamer:
         self._first = (f"{rule.base}." if rule.base else "") + scope
         self._second = scope
         self._active = False
+        self._order = _tried(rule.sources)
+
+    def may_match(self, text: str) -> bool:
+        """Whether some line of a text may be a name that the rule applies to."""
+        return any(needle in text for needle in self._needles)
 
     def __call__(self, name: str) -> tuple[str, str] | None:
         """The new name and the source pattern, None where the rule does not apply."""
@@ -230,9 +235,7 @@ class _Renamer:
             return None
         which = 0
         if len(rule.sources) > 1:
-            which = next(
-                at for at in _tried(rule.sources) if match.group(f"g{at}") is not None
-            )
+            which = next(at for at in self._order if match.group(f"g{at}") is not None)
         if rule.paired:
             self._active = self._active or which == 0
             if not self._active:
@@ -627,12 +630,19 @@ class _Gathering:
     ) -> _Gathering | None:
         """Take all names; None when their order matters and it was not kept to (`hasty`)."""
         gathering = cls(expected, rules, prefix, hasty)
+        names = list(names)
+        gathering._leave_out_idle("\n".join(names))
         try:
             for name in names:
                 gathering.take(name)
         except _Collision:
             return None
         return gathering
+
+    def _leave_out_idle(self, text: str) -> None:
+        """Let go of the rules of which no name holds what it would have to."""
+        self.renamings = [each for each in self.renamings if each.may_match(text)]
+        self.converters = [each for each in self.converters if each.may_match(text)]
 
     def take(self, name: str) -> None:
         if len(name) > LONGEST:

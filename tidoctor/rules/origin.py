@@ -92,7 +92,7 @@ def absent_from_source(view: View) -> Iterator[Finding]:
 
 def _keys(view: View) -> dict[str, str]:
     """What a tensor is, without the words around it and without its storage -> its name."""
-    parts = {n: m.stem for m in packing.modules(view.tensors) for n in m.parts.values()}
+    parts = {n: m.stem for m in view.modules for n in m.parts.values()}
     found: dict[str, str] = {}
     for name, tensor in view.tensors.items():
         plain = f"{parts[name]}.weight" if name in parts else name

@@ -34,7 +34,7 @@ _BLOCKS = (32, 64, 128, 256)  # sides of the blocks that share one scale
 
 def _packed(view: View) -> list[Module]:
     view.need_config()
-    return packing.modules(view.tensors)
+    return list(view.modules)
 
 
 def _names(view: View, modules: Sequence[Module]) -> tuple[str, ...]:
@@ -481,9 +481,10 @@ def dtype_of_few_readers(view: View) -> Iterator[Finding]:
     Cure: a newer reader, or a conversion.
     """
     few: dict[str, list[str]] = {}
+    first = min(known.since for known in DTYPES.values())
+    late = {dtype for dtype, known in DTYPES.items() if known.since != first}
     for name, tensor in view.checkpoint.tensors.items():
-        since = DTYPES[tensor.dtype].since if tensor.dtype in DTYPES else ""
-        if since and since != min(d.since for d in DTYPES.values()):
+        if tensor.dtype in late:
             few.setdefault(tensor.dtype, []).append(name)
     for dtype, names in sorted(few.items()):
         yield found(

@@ -29,6 +29,7 @@ Progress = Callable[[str, int, int], None]
 _PIECE = 1 << 20  # bytes looked at in one go; a multiple of every element's size
 _READ = 1 << 24  # bytes read at a time from far away
 PAGE = 4096
+_EMPTY = bytes(PAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +183,26 @@ def pages(size: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + PAGE, size)
 
 
-def looks_zero(checkpoint: Checkpoint, tensor: Tensor) -> bool:
+def _looks_zero(read: Callable[[int, int], bytes], tensor: Tensor) -> bool:
     """Whether its first, middle and last page hold nothing but zeros, as far as they are there."""
     seen = False
-    for begin, end in pages(tensor.nbytes):
-        page = checkpoint.read(tensor, begin, end)
-        if page.strip(b"\0"):
+    start, stop = tensor.span.begin, tensor.span.end
+    for begin, end in pages(stop - start):
+        page = read(start + begin, start + end)
+        if page != _EMPTY[: len(page)]:
             return False
         seen = seen or bool(page)
     return seen
+
+
+@contextmanager
+def _reader(source: Source, file: str) -> Iterator[Callable[[int, int], bytes]]:
+    """Reads ranges of one file, which a folder opens once."""
+    if isinstance(source, Folder):
+        with source.opened(file) as read:
+            yield read
+    else:
+        yield partial(source.read, file)
 
 
 def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
@@ -203,18 +215,19 @@ def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
         return []
     first, last = rows[0].span.begin, min(rows[-1].span.end, weight.header.size)
     found: dict[int, Tensor] = {}
-    for begin, end in pages(max(last - first, 0)):
-        source = rows[0].span.source
-        if source.read(rows[0].span.file, first + begin, first + end).strip(b"\0"):
-            continue
-        here = next((i for i, r in enumerate(rows) if r.span.end > first + begin), len(rows) - 1)
-        for side in (range(here, -1, -1), range(here + 1, len(rows))):
-            for i in side:
-                if i in found:
-                    continue
-                if not looks_zero(checkpoint, rows[i]):
-                    break
-                found[i] = rows[i]
+    with _reader(rows[0].span.source, rows[0].span.file) as read:
+        for begin, end in pages(max(last - first, 0)):
+            if read(first + begin, first + end).strip(b"\0"):
+                continue
+            ends = (i for i, r in enumerate(rows) if r.span.end > first + begin)
+            here = next(ends, len(rows) - 1)
+            for side in (range(here, -1, -1), range(here + 1, len(rows))):
+                for i in side:
+                    if i in found:
+                        continue
+                    if not _looks_zero(read, rows[i]):
+                        break
+                    found[i] = rows[i]
     return [found[i] for i in sorted(found)]
 
 

@@ -37,6 +37,8 @@ from tidoctor.rules import packing
 from tidoctor.rules.alternatives import Others, others
 from tidoctor.rules.causes import Account, Explained, account, similar
 from tidoctor.rules.fitting import Fit, fit, quantised
+from tidoctor.rules.packing import FLOATS as FLOATS
+from tidoctor.rules.packing import Module
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 from tidoctor.rules.values import Progress, Values, survey
@@ -44,7 +46,6 @@ from tidoctor.rules.values import Progress, Values, survey
 if TYPE_CHECKING:
     from tidoctor.manifest import Manifest
 
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 GENERATING = (
     "causal-lm",
     "seq2seq-lm",
@@ -494,7 +495,12 @@ class View:
         if not isinstance(method, str) or method.lower() not in packing.STORED_PACKED:
             return False
         plain = all(t.dtype in FLOATS for t in self.tensors.values())
-        return plain and not packing.modules(self.tensors)
+        return plain and not self.modules
+
+    @cached_property
+    def modules(self) -> tuple[Module, ...]:
+        """The modules that are stored in parts, or whose weight is of a packed type."""
+        return tuple(packing.modules(self.tensors))
 
     @cached_property
     def packed(self) -> str:
