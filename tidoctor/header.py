@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
@@ -81,6 +81,7 @@ DefectKind = Literal[
 ]  # fmt: skip
 """Everything that can be wrong with a file."""
 
+_SAME = {name: name for name in DTYPES}
 _FIELDS = ("dtype", "shape", "data_offsets")
 _LISTED = 10_000  # defects
 _FIRST_READ = 1 << 16  # bytes; holds most headers whole
@@ -305,8 +306,12 @@ def _plain(table: dict[str, object]) -> list[Entry] | None:
     if not _whole(numbers) or not {*map(len, rows)} <= {3} or not {*map(len, offsets)} <= {2}:
         return None
     begins, ends = (map(itemgetter(i), offsets) for i in (0, 1))
-    columns = zip(fields, dtypes, map(tuple, shapes), begins, ends, strict=True)
-    return [*map(Entry._make, columns)]
+    # A model has many tensors of few types and shapes, each of which is kept once.
+    dtypes = [_SAME[dtype] for dtype in dtypes]
+    once: dict[tuple[int, ...], tuple[int, ...]] = {}
+    shapes = [once.setdefault(shape, shape) for shape in map(tuple, shapes)]
+    columns = zip(fields, dtypes, shapes, begins, ends, strict=True)
+    return [*map(partial(tuple.__new__, Entry), columns)]
 
 
 def _metadata(value: object, log: _Log) -> Mapping[str, object] | None:

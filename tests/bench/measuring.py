@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import subprocess
@@ -13,6 +14,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
+
+# An installed package has its bytecode, whatever the environment says of writing any.
+compileall.compile_dir(ROOT / "tidoctor", quiet=1)
 
 from tidoctor.checkpoint import elements as elements  # noqa: E402
 from tidoctor.header import serialise  # noqa: E402
@@ -134,7 +138,10 @@ def _fill(write: Callable[[bytes], object], size: int) -> None:
 
 
 def write_sparse(folder: Path, shards: list[list[Row]], config: dict[str, object]) -> None:
-    """Shards whose data are holes, but for the first bytes of a head: it is not the embedding."""
+    """Shards whose data are holes, but for numbers where a diagnosis looks whether there are any.
+
+    These are the first bytes of a head, which is not the embedding, and three places of each file.
+    """
     folder.mkdir(parents=True)
     places = {}
     for k, rows in enumerate(shards, 1):
@@ -146,7 +153,11 @@ def write_sparse(folder: Path, shards: list[list[Row]], config: dict[str, object
                 if entry.name == "lm_head.weight":
                     f.seek(len(head) + entry.begin)
                     f.write(b"\x3c" * 64)
-            f.truncate(len(head) + entries[-1].end)
+            end = entries[-1].end
+            for begin in (0, end // 2, max(end - 64, 0)):
+                f.seek(len(head) + begin)
+                f.write(b"\x3c" * min(64, end))
+            f.truncate(len(head) + end)
         places |= {row[0]: file for row in rows}
     total = sum(row[3] for rows in shards for row in rows)
     index = {"metadata": {"total_size": total}, "weight_map": places}

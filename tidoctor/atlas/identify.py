@@ -32,8 +32,8 @@ from tidoctor.atlas.observed import (
     Shapes,
     Unlike,
     clauses,
+    key,
     offer,
-    split,
 )
 from tidoctor.atlas.recovered import recovered
 from tidoctor.atlas.solving import Contradiction, Fields, Solver
@@ -116,7 +116,7 @@ def has_keys(class_name: str, names: frozenset[str]) -> bool:
 
 def keys(names: Iterable[str]) -> frozenset[str]:
     """The names without their numbers, each once."""
-    return frozenset(split(name)[0] for name in names)
+    return frozenset(map(key, names))
 
 
 def _commonness(each: Candidate) -> tuple[int, int, str]:

@@ -53,6 +53,12 @@ def split(name: str) -> tuple[Key, Numbers]:
     return "{}".join(parts[::2]), tuple(map(int, parts[1::2]))
 
 
+def key(name: str) -> Key:
+    """The first half of `split`, in half the time."""
+    bare, count = _NUMBER.subn("{}", name)
+    return bare if count < _MOST_NUMBERS else name
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """The tensors of one name without numbers."""

@@ -259,7 +259,8 @@ def _absorbed(findings: list[Finding]) -> list[Finding]:
 def absent_head(checkpoint: Checkpoint) -> tuple[str, str] | None:
     """(head, embedding) when the head is not stored because it is tied, None otherwise."""
     view = View(checkpoint)
-    whole = view.must_generate and not view.incomplete and not view.head_parts
-    if whole and view.embedding and not view.head and view.tie.meant is True:
+    if view.tie.meant is not True or not view.must_generate or view.incomplete:
+        return None  # most are told by their config; where the head is costs far more to know
+    if view.embedding and not view.head_parts and not view.head:
         return view.head_name, view.tensors[view.embedding].name
     return None

@@ -340,7 +340,7 @@ def foreign_layout(view: View) -> Iterator[Finding]:
 def _program(names: Collection[str]) -> str | None:
     """Whose names these are."""
     for program, patterns in FOREIGN.items():
-        if all(any(p.fullmatch(n) for n in names) for p in patterns):
+        if all(any(map(p.fullmatch, names)) for p in patterns):
             return program
     return None
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from tidoctor.finding import Cure, Evidence, Finding, Operation
 from tidoctor.names import collapse, printable, some_patterns
-from tidoctor.rules import packing
 from tidoctor.rules.fitting import is_unimportant
 from tidoctor.rules.rule import (
     LIKELY,

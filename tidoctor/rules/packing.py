@@ -10,7 +10,7 @@ GPTQModel, AutoAWQ, compressed-tensors, quanto, ModelOpt, MLX, AQLM; transformer
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,10 @@ _PART = re.compile(
     r"|weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.[\w.]+"
     r"|_data|_scale|_zero_point)|codes|codebooks|blocks|scale|weight|bias)"
 )
-# The end of a name that is a part of something, and not a plain weight or bias.
-_ODD_PART = re.compile(
-    r"(?:[._](?:qweight|qzeros|scales|biases|g_idx|SCB|codes|codebooks|blocks|scale)"
-    r"|[._](?:input|weight)_\w+|[._]weight\.[\w.]+)$",
-    re.MULTILINE,
+# What may stand after the last dot of a part, other than that of a plain weight or bias.
+_PART_ENDS = re.compile(
+    r"(?s:.*_)?(?:blocks|scales)|qweight|qzeros|biases|g_idx|SCB|codes|codebooks|scale"
+    r"|(?:weight|input)_.*|_data|_scale|_zero_point|(?:nested_)?(?:absmax|quant_map)"
 )
 _SCALE = re.compile(r"scales?(?:_inv|_2)?$")
 _UNDERLINED = frozenset({"blocks", "scales"})  # gpt-oss: parts of a parameter, not of a module
@@ -125,10 +124,15 @@ class Declaration:
         return "mlx" if "quantization" in self.path and "bits" in self.settings else ""
 
 
+def _any_part(names: Collection[str]) -> bool:
+    """Whether any name may be that of a part: cheaply, as a big model has 90,000 plain ones."""
+    ends = {name.rpartition(".")[2] for name in names}
+    return any(map(_PART_ENDS.fullmatch, ends)) or "quant_state." in "\n".join(names)
+
+
 def modules(tensors: Mapping[str, Tensor]) -> list[Module]:
     """The modules that are stored in parts, or whose weight is of a packed type."""
-    # In one pass over all names, of which a big model has 90,000: mostly nothing is packed.
-    if {t.dtype for t in tensors.values()} <= FLOATS and not _ODD_PART.search("\n".join(tensors)):
+    if {t.dtype for t in tensors.values()} <= FLOATS and not _any_part(tensors):
         return []
     by_stem: dict[str, dict[str, str]] = {}
     for name in tensors:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tidoctor.checkpoint import Checkpoint, Tensor, WeightFile
+from tidoctor.checkpoint import Checkpoint, Reader, Tensor, WeightFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,26 +183,15 @@ def pages(size: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + PAGE, size)
 
 
-def _looks_zero(read: Callable[[int, int], bytes], tensor: Tensor) -> bool:
+def _looks_zero(read: Reader, tensor: Tensor) -> bool:
     """Whether its first, middle and last page hold nothing but zeros, as far as they are there."""
     seen = False
-    start, stop = tensor.span.begin, tensor.span.end
-    for begin, end in pages(stop - start):
-        page = read(start + begin, start + end)
+    for begin, end in pages(tensor.nbytes):
+        page = read(tensor, begin, end)
         if page != _EMPTY[: len(page)]:
             return False
         seen = seen or bool(page)
     return seen
-
-
-@contextmanager
-def _reader(source: Source, file: str) -> Iterator[Callable[[int, int], bytes]]:
-    """Reads ranges of one file, which a folder opens once."""
-    if isinstance(source, Folder):
-        with source.opened(file) as read:
-            yield read
-    else:
-        yield partial(source.read, file)
 
 
 def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
@@ -215,9 +204,10 @@ def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
         return []
     first, last = rows[0].span.begin, min(rows[-1].span.end, weight.header.size)
     found: dict[int, Tensor] = {}
-    with _reader(rows[0].span.source, rows[0].span.file) as read:
+    source, file = rows[0].span[:2]
+    with checkpoint.reading(rows[0].span) as read:
         for begin, end in pages(max(last - first, 0)):
-            if read(first + begin, first + end).strip(b"\0"):
+            if source.read(file, first + begin, first + end).strip(b"\0"):
                 continue
             ends = (i for i, r in enumerate(rows) if r.span.end > first + begin)
             here = next(ends, len(rows) - 1)

@@ -172,9 +172,14 @@ class View:
         return self._peeled[0]
 
     @cached_property
+    def altered(self) -> bool:
+        """Whether some name in the files may have an infix, an adapter part or an old spelling."""
+        return any_altered(self.checkpoint.tensors)
+
+    @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors under their canonical names: no wrapper, no infix, no adapter parts."""
-        if not self.wrappers and not any_altered(self.checkpoint.tensors):
+        if not self.wrappers and not self.altered:
             return dict(self.checkpoint.tensors)
         found: dict[str, Tensor] = {}
         for name, tensor in self.checkpoint.tensors.items():
@@ -505,7 +510,7 @@ class View:
     @cached_property
     def packed(self) -> str:
         """Why names and shapes are not those of plain weights, "" where they are."""
-        if any(is_adapter(n) for n in self.checkpoint.tensors):
+        if self.altered and any(map(is_adapter, self.checkpoint.tensors)):
             return "an adapter is not merged"
         matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}
         return quantised(self.tensors, matrices) or ""

@@ -6,7 +6,9 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,7 @@ class Folder:
         self.chosen = chosen
         self.bytes_read = 0
         self._counting = threading.Lock()
+        self._found: dict[str, Path] = {}  # by file, for reading: to look costs more than to read
         root = path.resolve()
         self._homes = [root]
         if (repository := cached_repository(root)) is not None:
@@ -69,7 +72,7 @@ class Folder:
         Raises Unreadable for a path that leads out of the folder.
         """
         try:
-            status = self.locate(file).stat()
+            status = self._located(file).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as e:
@@ -81,7 +84,7 @@ class Folder:
         if os.name != "posix":
             return None
         try:
-            return stat.S_IMODE(self.locate(file).stat().st_mode)
+            return stat.S_IMODE(self._located(file).stat().st_mode)
         except OSError:
             return None
 
@@ -102,23 +105,39 @@ class Folder:
             )
         return real
 
+    def _located(self, file: str) -> Path:
+        """`locate`, once for each file: where a link leads later is not looked at."""
+        if (known := self._found.get(file)) is None:
+            known = self._found[file] = self.locate(file)
+        return known
+
     def read(self, file: str, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a file, fewer when it ends before.
 
         Raises Unreadable when it cannot be read, or is no regular file.
         """
+        with self.opened(file) as read:
+            return read(begin, end)
+
+    @contextmanager
+    def opened(self, file: str) -> Iterator[Callable[[int, int], bytes]]:
+        """What `read` does, for many ranges of one file, which is found and opened once."""
         try:
             with self._open(file) as f:
-                f.seek(begin)
-                parts = []
-                missing = end - begin
-                while missing > 0 and (part := f.read(missing)):
-                    parts.append(part)
-                    missing -= len(part)
+                yield partial(self._range, f)
         except OSError as e:
             raise Unreadable(f"{self.name}: {file}", f"cannot be read ({e.strerror})") from e
+
+    def _range(self, f: io.FileIO, begin: int, end: int) -> bytes:
+        f.seek(begin)
+        parts = []
+        missing = end - begin
+        while missing > 0 and (part := f.read(missing)):
+            parts.append(part)
+            missing -= len(part)
         data = b"".join(parts) if len(parts) != 1 else parts[0]
-        self.bytes_read += len(data)
+        with self._counting:
+            self.bytes_read += len(data)
         return data
 
     def pieces(self, file: str, begin: int, end: int, size: int) -> Iterator[memoryview]:
@@ -148,7 +167,8 @@ class Folder:
     def _open(self, file: str) -> io.FileIO:
         # O_NONBLOCK: opening a named pipe must not wait for a writer.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        handle = os.open(self.locate(file), flags | getattr(os, "O_CLOEXEC", 0))
+        flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        handle = os.open(self._located(file), flags)
         f = io.FileIO(handle, "rb")
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             f.close()
