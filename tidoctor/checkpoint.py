@@ -358,18 +358,21 @@ def read_index(source: Source, name: str, document: Document) -> Index:
     data = document.data if isinstance(document.data, dict) else {}
     metadata = data.get("metadata")
     raw = data.get("weight_map")
-    weight_map: dict[str, str] = {}
+    raw = raw if isinstance(raw, dict) else {}
+    listed = {file for file in raw.values() if isinstance(file, str)}
+    checked = {file: _refusal(source, file) for file in sorted(listed)}
+    plain = {file: posixpath.normpath(file) for file in listed}  # `./x` is x to every loader
     refused: list[tuple[str, str]] = []
-    checked: dict[str, str] = {}
-    plain: dict[str, str] = {}  # `./x` is x to every loader
-    for tensor, file in (raw if isinstance(raw, dict) else {}).items():
+    weight_map: dict[str, str] = {}
+    if {*map(type, raw.values())} <= {str} and not any(checked.values()):
+        weight_map = raw if all(a == b for a, b in plain.items()) else {
+            tensor: plain[file] for tensor, file in raw.items()
+        }  # fmt: skip
+        raw = {}
+    for tensor, file in raw.items():
         if not isinstance(file, str):
             refused.append((tensor, "its value is not a file name"))
-            continue
-        if file not in checked:
-            checked[file] = _refusal(source, file)
-            plain[file] = posixpath.normpath(file)
-        if checked[file]:
+        elif checked[file]:
             refused.append((tensor, checked[file]))
         else:
             weight_map[tensor] = plain[file]

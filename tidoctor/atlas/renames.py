@@ -640,9 +640,14 @@ class _Gathering:
         return gathering
 
     def _leave_out_idle(self, text: str) -> None:
-        """Let go of the rules of which no name holds what it would have to."""
-        self.renamings = [each for each in self.renamings if each.may_match(text)]
-        self.converters = [each for each in self.converters if each.may_match(text)]
+        """Let go of the rules of which no name holds what it would have to.
+
+        Behind a renaming that is kept all are, since what it makes of a name may hold it.
+        """
+        able = [each.may_match(text) for each in self.renamings]
+        self.renamings = self.renamings[able.index(True) :] if True in able else []
+        if not self.renamings:
+            self.converters = [each for each in self.converters if each.may_match(text)]
 
     def take(self, name: str) -> None:
         if len(name) > LONGEST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tidoctor.atlas import families
 from tidoctor.atlas.identity import HIDDEN
@@ -259,7 +259,7 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     key = next((k for k in _DRAFT_COUNTS if view.setting(k)[0] is not None), None)
     declared, path = view.setting(key) if key else (None, ())
     count = declared if isinstance(declared, int) else 0
-    beyond = [n for n in view.tensors if _beyond(n, layers)]
+    beyond = _beyond(view.tensors, layers)
     if not count and not any(mark in n for n in beyond for mark in _DRAFT_PARTS):
         beyond = []  # layers like all others: the count is wrong (C06)
     stored = [*beyond, *(n for n in view.tensors if "mtp" in n and _MTP.fullmatch(n))]
@@ -325,9 +325,10 @@ def _shared_with_body(view: View, beyond: Sequence[str]) -> dict[str, str]:
     return dict(sorted(shared.items()))
 
 
-def _beyond(name: str, layers: object) -> bool:
-    layer = _LAYER.match(name)
-    return layer is not None and type(layers) is int and int(layer[1]) >= layers
+def _beyond(names: Iterable[str], layers: object) -> list[str]:
+    if type(layers) is not int:
+        return []
+    return [n for n in names if (layer := _LAYER.match(n)) and int(layer[1]) >= layers]
 
 
 _NAMED = {
