@@ -149,14 +149,14 @@ def write_sparse(folder: Path, shards: list[list[Row]], config: dict[str, object
         head, entries = serialise(rows, {"format": "pt"})
         with (folder / file).open("wb") as f:
             f.write(head)
+            end = entries[-1].end
+            for begin in (0, end // 2, max(end - 64, 0)):
+                f.seek(len(head) + begin)
+                f.write(b"\x3d" * min(64, end))
             for entry in entries:
                 if entry.name == "lm_head.weight":
                     f.seek(len(head) + entry.begin)
                     f.write(b"\x3c" * 64)
-            end = entries[-1].end
-            for begin in (0, end // 2, max(end - 64, 0)):
-                f.seek(len(head) + begin)
-                f.write(b"\x3c" * min(64, end))
             f.truncate(len(head) + end)
         places |= {row[0]: file for row in rows}
     total = sum(row[3] for rows in shards for row in rows)

@@ -58,9 +58,10 @@ def unmerged_adapter(view: View) -> Iterator[Finding]:
     weight plus alpha / rank times B·A, rounded once. Otherwise merge it with the library that
     trained it. Where only `base_layer` is left and no adapter is, a rename is enough.
     """
-    names = list(view.checkpoint.tensors)
+    names = list(view.checkpoint.tensors) if view.altered else []
     parts = [n for n in names if is_adapter(n)]
-    moved = [n for n in names if n not in set(parts) and without_adapter(n) != n]
+    told = set(parts)
+    moved = [n for n in names if n not in told and without_adapter(n) != n]
     if view.checkpoint.entrance == "adapter":
         if not any(".base_layer." in n for n in moved):
             raise NotApplicable("the folder holds an adapter, as it should")
