@@ -60,8 +60,8 @@ def unmerged_adapter(view: View) -> Iterator[Finding]:
     """
     names = list(view.checkpoint.tensors) if view.altered else []
     parts = [n for n in names if is_adapter(n)]
-    told = set(parts)
-    moved = [n for n in names if n not in told and without_adapter(n) != n]
+    adapted = set(parts)
+    moved = [n for n in names if n not in adapted and without_adapter(n) != n]
     if view.checkpoint.entrance == "adapter":
         if not any(".base_layer." in n for n in moved):
             raise NotApplicable("the folder holds an adapter, as it should")
