@@ -98,3 +98,11 @@ def test_healthy_passes_sick_fails(commit: Commit, tmp_path: Path) -> None:
     (models / "site/config.json").write_text('{"port": 81}')
     code, told = commit()
     assert code == 0 and "nothing to examine" in told, told
+
+    # pre-commit names no file that is gone: a shard is missed when another file is committed.
+    (models / "well/model-00002-of-00004.safetensors").unlink()
+    code, told = commit()
+    assert code == 0 and "no files to check" in told, told
+    (models / "well/config.json").write_text((models / "well/config.json").read_text() + "\n")
+    code, told = commit()
+    assert code == 1 and "well/model.safetensors.index.json" in told, told
