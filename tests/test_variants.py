@@ -189,9 +189,11 @@ def test_keys_are_written_with_the_value_that_they_have(kind: str, tmp_path: Pat
         ({"rope_type": "llama3", "factor": 8.0}, "mistral.rs", {"rope_scaling"}),
         ({"rope_type": "llama3", "factor": 8.0}, "transformers@4.57.6", {"rope_scaling"}),
         ({"rope_type": "linear", "factor": 8.0}, "transformers@4.57.6", {"rope_scaling"}),
-        ({"rope_type": "linear", "factor": 8.0}, "mistral.rs", None),  # takes llama3 alone
+        ({"rope_type": "linear", "factor": 8.0}, "mistral.rs", {"rope_scaling"}),
+        ({"rope_type": "linear", "factor": 8.0}, "mistral.rs@0.5.0", None),  # takes llama3 alone
         ({"rope_type": "linear", "factor": 8.0}, "candle,transformers@4.57.6", None),
-        ({"rope_type": "yarn", "factor": 8.0}, "transformers@4.57.6", None),
+        ({"rope_type": "yarn", "factor": 8.0}, "transformers@4.57.6", {"rope_scaling"}),
+        ({"rope_type": "yarn", "factor": 8.0}, "mistral.rs", None),
         ({"rope_type": "longrope", "long_factor": [1.0]}, "mistral.rs", None),
         ({"partial_rotary_factor": 0.5}, "mistral.rs", {"partial_rotary_factor"}),
         ({"rope_type": 7}, "mistral.rs", set()),

@@ -15,7 +15,7 @@ import pytest
 
 from tests.oracle.judges import environments, fixtures, judging, run
 from tests.oracle.judges.environments import Judge
-from tests.oracle.judges.fixtures import SOUND
+from tests.oracle.judges.fixtures import SCALED, SOUND
 from tests.oracle.judges.judging import Outcome
 
 JUDGES = environments.judges(
@@ -33,6 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         name: fixtures.write(fixture, root / name)
         for name, fixture in fixtures.FIXTURES.items()
         if fixture.family.name in FAMILIES or fixture.situation in SOUND.values()
+        or name in SCALED
     }
 
 
@@ -42,7 +43,7 @@ def test_a_program_does_today_what_is_recorded(judge: Judge, folders: dict[str, 
     said = {one["fixture"]: one for one in run.ask(judge, interpreter, folders.values())}
     assert said.keys() == folders.keys()
     recorded = RECORD["judges"][judge.name]["outcomes"]
-    found = run.outcomes(judge, said, RECORD["references"])
+    found = run.outcomes(judge, said, RECORD)
     differ = {
         name: (one, Outcome(*recorded[name]))
         for name, one in found.items() if one != Outcome(*recorded[name])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tidoctor.finding import Certainty, Verdict
-from tidoctor.loaders import filing, naming, output, settings
+from tidoctor.loaders import filing, naming, output, rotary, settings
 from tidoctor.loaders.case import FAILS, LOADS, UNKNOWN, Case, moved
 from tidoctor.loaders.catalogue import Asked, asked
 from tidoctor.loaders.messages import fill
@@ -129,6 +129,9 @@ def _delegated(case: Case) -> Verdict | None:
     """What another consumer says, to which this one hands the checkpoint on."""
     if case.record.delegate is None:
         return None
+    own = rotary.scaling_understood(case) if case.record.scaling else None
+    if own is not None:
+        return own
     if not case.depth:
         return case.unknown("it hands the checkpoint on in a circle")
     (to,) = asked([case.record.delegate])
@@ -163,6 +166,7 @@ _CHECKS = (
     settings.class_named,
     settings.flag_taken,
     settings.config_taken,
+    rotary.scaling_taken,
     filing.files_found,
     filing.metadata_taken,
     filing.copies_taken,
@@ -172,7 +176,9 @@ _CHECKS = (
     output.head_right,
     naming.shapes_right,
     _delegated,
-    settings.config_understood,
+    rotary.values_understood,
+    rotary.scaling_understood,
+    rotary.layers_understood,
     settings.flag_right,
     filing.copies_right,
     _determined,

@@ -37,7 +37,9 @@ def _names_of_4(case: Case) -> Verdict | None:
             FAILS, "neither head nor embedding get values, and the first pass stops",
             tensors=missing, cause="names",
         )  # fmt: skip
-    if patient.prefix and not any(n.startswith(patient.prefix.rstrip(".")) for n in here):
+    bound = any(text.startswith("^") for text in case.record.strip)
+    bare = not any(n.startswith(patient.prefix.rstrip(".")) for n in here)
+    if patient.prefix and bare and not bound:
         # nothing has the prefix: all is read as the body alone, which has no head
         if patient.head in here:
             return case.said(

@@ -19,7 +19,9 @@ from tidoctor.loaders.policy import (
     Classes,
     Consumer,
     Key,
+    Layout,
     Record,
+    Scaling,
     WrongFlag,
 )
 from tidoctor.loaders.versions import Range, Timeline, parse_range, range_of
@@ -177,6 +179,8 @@ def _record(
         needs_flag=full["needs_flag"],
         wrong_flag=_wrong_flag(full["wrong_flag"]),
         config=tuple(map(_key, full["config"])),
+        scaling=_scaling(full["scaling"]),
+        layout=_layout(full["layout"]),
         errors=errors,
         delegate=full["delegate"],
         cite=cite,
@@ -190,6 +194,37 @@ def _wrong_flag(raw: Mapping[str, Any] | None) -> WrongFlag | None:
         return None
     _same_keys(raw, frozenset({"is", "why"}))
     return WrongFlag(bool(raw["is"]), raw["why"])
+
+
+def _scaling(raw: str | Mapping[str, Any] | None) -> Scaling | None:
+    if raw is None:
+        return None
+    if raw == "unknown":
+        return Scaling()
+    if isinstance(raw, str) or set(raw) - {*Scaling.__slots__}:
+        raise ValueError(f"scaling is {raw!r}")
+    lists = {key: tuple(_strings(raw, key)) for key in raw if key != "word"}
+    found = Scaling(**lists, word=raw.get("word"))
+    kinds = (found.takes, found.alters, found.skips, found.refuses)
+    ways = [way.partition("/")[0] for some in kinds for way in some]
+    if not found.known or len({*ways}) < len(ways):
+        raise ValueError(f"scaling says nothing, or one thing twice: {raw!r}")
+    if conditions := {way.partition("/")[2] for way in found.takes} - {"", "ratio", "length"}:
+        raise ValueError(f"scaling has a condition that is not known: {min(conditions)}")
+    return found
+
+
+def _layout(raw: str | Mapping[str, Any] | None) -> Layout | None:
+    if raw is None:
+        return None
+    if raw == "unknown":
+        return Layout(None)
+    if isinstance(raw, str):
+        raise ValueError(f"layout is {raw!r}")
+    found = Layout(raw["key"], int(raw["absent"]), raw.get("short", "fits"))
+    if set(raw) - {*Layout.__slots__} or found.short not in ("fits", "fails") or found.absent < 1:
+        raise ValueError(f"layout is {raw!r}")
+    return found
 
 
 def _key(raw: str | Mapping[str, Any]) -> Key:

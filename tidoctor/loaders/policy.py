@@ -21,7 +21,9 @@ versions, model types and tasks; what it does not say, the era of a version says
                  or "error"
     metadata     of a file: "unused"; "format": a `format` that is none of a framework's is
                  refused; "needed": so is a file without metadata
-    strip        texts that are taken out of every name
+    strip        texts that are taken out of every name; "^text" only off its front, which is what
+                 transformers 4 does with the base prefix of a class that has another one inside:
+                 names without any are then not found
     extra        names without a place: "ignore", "report", "error"; `exempt` are regular
                  expressions for names that never count
     missing      tensors without a value: "error", "random" (told), "uninitialised" (not told),
@@ -49,6 +51,17 @@ versions, model types and tasks; what it does not say, the era of a version says
                  absent but not null; {"key": ..., "absent": number, "instead": path} is replaced
                  silently by that number where it is absent (null: by which is not known), and its
                  value may stand at that path, which is rope_parameters.KEY unless said otherwise
+    scaling      how a stretched rotary base is read: "unknown" (as null, but where there is a
+                 `delegate`: null is then as that one does), or {"reads": the keys where it is
+                 sought, "takes", "alters", "skips", "refuses": the ways that it computes as
+                 transformers 5 does, computes otherwise, goes on without, stops at; "*" is any
+                 other, "word": the key that has to name the way, null for either}. "yarn/ratio" is
+                 taken where the factor is the ratio of the two lengths, "yarn/length" where these
+                 are equal
+    layout       what says which layers have a sliding window, beside `layer_types`: null where that
+                 is what it goes by, "unknown", or {"key": the number of layers of which the last
+                 has none, "absent": its default, "short": "fails" where a model with fewer layers
+                 stops it, else "fits"}
     errors       kind -> message, see `messages.TEMPLATES`
     delegate     "consumer@version" that decides where this record finds nothing wrong
     cite         {"repo", "file", "ref", "how"}: how is "run", "read", "issue" or "inferred"
@@ -104,6 +117,8 @@ DEFAULTS: Mapping[str, Any] = {
     "needs_flag": None,
     "wrong_flag": None,
     "config": [],
+    "scaling": None,
+    "layout": None,
     "errors": {},
     "delegate": None,
     "since": "",
@@ -163,6 +178,8 @@ class Record:
     needs_flag: bool | None
     wrong_flag: WrongFlag | None
     config: tuple[Key, ...]
+    scaling: Scaling | None
+    layout: Layout | None
     errors: Mapping[str, str]
     delegate: str | None
     cite: Cite
@@ -190,6 +207,32 @@ class Key:
     optional: bool = False
     absent: float | None = None
     instead: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How a stretched rotary base is read; see the module. Ways are those of `rope_type`."""
+
+    reads: tuple[str, ...] = ("rope_scaling",)
+    takes: tuple[str, ...] = ()
+    alters: tuple[str, ...] = ()
+    skips: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
+    word: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is recorded."""
+        return bool(self.takes or self.alters or self.skips or self.refuses)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The key that says which layers have a sliding window; None where it is not known."""
+
+    key: str | None
+    absent: int = 0
+    short: str = "fits"
 
 
 @dataclass(frozen=True, slots=True)

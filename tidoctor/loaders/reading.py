@@ -49,7 +49,8 @@ def seen(patient: Patient, record: Record) -> Seen:
                 continue
             name = stored
             for text in record.strip:
-                name = name.replace(text, "")
+                front = text.startswith("^")
+                name = name.removeprefix(text[1:]) if front else name.replace(text, "")
             if name in copies and copies[name][0] != file:
                 twice[name] = (*twice.get(name, (copies[name][0],)), file)
             copies[name] = (file, stored)

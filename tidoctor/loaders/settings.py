@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-
 from tidoctor.finding import Verdict
 from tidoctor.loaders.case import FAILS, MISREADS, Case
 from tidoctor.loaders.messages import listed
@@ -94,41 +91,3 @@ def config_taken(case: Case) -> Verdict | None:
             "key": lacking[0], "keys": listed([f"'{k}'" for k in lacking]), "plural": plural, **end,
         },
     )  # fmt: skip
-
-
-def config_understood(case: Case) -> Verdict | None:
-    """A value that the consumer seeks in the wrong place and replaces by its own."""
-    settings = case.patient.settings
-    for key in case.record.config:
-        if key.instead is None or key.name in settings:
-            continue
-        meant = _number_at(settings, key.instead)
-        if meant is None or meant == key.absent:
-            continue
-        where = ".".join(key.instead)
-        if key.absent is None:
-            return case.unknown(
-                f"config.json has {where} and no {key.name}, and what it does then is not known: "
-                f"write {key.name} at the top level to be sure"
-            )
-        return case.said(
-            MISREADS,
-            f"it looks for {key.name} at the top level of config.json only, finds none and "
-            f"computes with {key.absent:g} instead of {meant:g}",
-            cause="config",
-        )
-    return None
-
-
-def _number_at(settings: Mapping[str, object], path: Sequence[str]) -> float | None:
-    """The number at a path of config.json, None where there is none."""
-    found: object = settings
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return None
-    try:
-        number = float(found)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None

@@ -13,7 +13,7 @@ from enum import IntEnum
 from tidoctor import rules
 from tidoctor.errors import Refused
 from tidoctor.finding import Operation
-from tidoctor.loaders import Record
+from tidoctor.loaders import Record, rotary
 from tidoctor.names import printable, some
 from tidoctor.rules.rule import CannotRun, NotApplicable, rename, set_key
 from tidoctor.tying import copies, drops
@@ -40,6 +40,7 @@ class Change:
 
 _OF_CAUSE: Mapping[str, frozenset[str]] = {
     "config": frozenset({"keys", "tied", "untied"}),
+    "layout": frozenset({"keys"}),
     "flag": frozenset({"tied", "untied", "store", "drop"}),
     "head": frozenset({"store", "drop", "tied", "untied", "headname", "files"}),
     "names": frozenset({"store", "drop", "tied", "untied", "headname", "prefix", "files"}),
@@ -162,11 +163,6 @@ def _filed(view: rules.View, _: Sequence[Record]) -> Change:
 
 # --- keys of config.json --------------------------------------------------------------------------
 
-# Ways of stretching the rotary base that transformers 5 writes into `rope_parameters` and that are
-# read from `rope_scaling` all the same: by transformers 4 (run with 4.44.2, 4.51.3 and 4.57.6,
-# which agree with 5.23.0; not so for yarn, which 4.44.2 computes otherwise), and by others (candle
-# and mistral.rs, src/models/llama.rs, take no other than llama3).
-_PORTABLE = {"transformers-4": ("llama3", "linear", "dynamic"), "exact": ("llama3",)}
 # Where the values of keys stand that older readers seek at the top level, beside
 # rope_parameters.KEY: other spellings, and settings of layers that differ (Gemma 3).
 _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
@@ -189,7 +185,10 @@ def _keyed(view: rules.View, records: Sequence[Record]) -> Change | None:
                 values[name] = view.tie.meant
         for key in record.config:
             if settings.get(key.name) is None and key.name not in values:
-                values |= _meant(settings, key.name, key.instead, records)
+                values |= _meant(settings, key.name, key.instead)
+        if record.layout and record.layout.key and record.layout.key not in settings:
+            values |= _pattern(settings, record.layout.key)
+    values |= _scaling(settings, records)
     if not values:
         return None
     operations = tuple(set_key(name, value=value) for name, value in values.items())
@@ -198,12 +197,9 @@ def _keyed(view: rules.View, records: Sequence[Record]) -> Change | None:
 
 
 def _meant(
-    settings: Mapping[str, object],
-    name: str,
-    instead: tuple[str, ...] | None,
-    readers: Sequence[Record],
+    settings: Mapping[str, object], name: str, instead: tuple[str, ...] | None
 ) -> dict[str, object]:
-    """The value of a key that stands elsewhere or follows from others, and what goes with it."""
+    """The value of a key that stands elsewhere or follows from others."""
     if name == "sliding_window" and name in settings:
         # A window as long as the context hides nothing, and readers that know the switch skip it.
         length = settings.get("max_position_embeddings")
@@ -213,32 +209,55 @@ def _meant(
     path = next((p for p in paths if p and _is_number(_at(settings, p))), None)
     if path is None:
         return {}
-    values = {name: _at(settings, path)}
-    return _with_scaling(settings, values, readers) if path[0] == "rope_parameters" else values
+    return {name: _at(settings, path)}
 
 
-def _with_scaling(
-    settings: Mapping[str, object], values: dict[str, object], readers: Sequence[Record]
-) -> dict[str, object]:
-    """The values, and beside them what else of `rope_parameters` would be missed.
-
-    Nothing where it is not known that all readers would compute the same from it.
-    """
-    rope = settings.get("rope_parameters")
-    rope = rope if isinstance(rope, Mapping) else {}
-    factor = rope.get("partial_rotary_factor")
-    name = "rotary_pct" if "rotary_emb_base" in values else "partial_rotary_factor"  # GPT-NeoX
-    if _is_number(factor) and settings.get(name) is None:
-        values[name] = factor
-    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]
-    kinds = {p["rope_type"] for p in parts if isinstance(p.get("rope_type"), str)} - {"default"}
-    if not kinds or settings.get("rope_scaling") is not None:
-        return values
-    readable = [{*_PORTABLE.get(reader.names, ())} for reader in readers]
-    if len(parts) > 1 or not all(kinds <= each for each in readable):
+def _pattern(settings: Mapping[str, object], key: str) -> dict[str, object]:
+    """The number of layers of which each last one has no sliding window, where that is so."""
+    kinds = settings.get("layer_types")
+    if not isinstance(kinds, list) or "full_attention" not in kinds:
         return {}
-    scaling = {k: v for k, v in rope.items() if k not in ("rope_theta", "partial_rotary_factor")}
-    return {**values, "rope_scaling": scaling}
+    every = kinds.index("full_attention") + 1
+    fits = all(
+        one == ("sliding_attention" if i % every else "full_attention")
+        for i, one in enumerate(kinds, 1)
+    )
+    return {key: every} if fits else {}
+
+
+def _scaling(settings: Mapping[str, object], readers: Sequence[Record]) -> dict[str, object]:
+    """What of `rope_parameters` others seek at the top level beside the base.
+
+    transformers 5 takes a `rope_scaling` for the settings themselves, so it has to be whole.
+    """
+    rope, out = settings.get("rope_parameters"), dict[str, object]()
+    if not isinstance(rope, Mapping):
+        return {}
+    full = rope.get("full_attention")
+    rope = full if isinstance(full, Mapping) else rope
+    factor = rope.get("partial_rotary_factor")
+    keys = {key.name for reader in readers for key in reader.config}
+    name = "rotary_pct" if "rotary_emb_base" in keys else "partial_rotary_factor"  # GPT-NeoX
+    if _is_number(factor) and settings.get(name) is None:
+        out[name] = factor
+    how = rotary.kind(rope)
+    if how in ("", "default") or settings.get("rope_scaling") is not None:
+        return out
+    if all("rope_scaling" not in r.scaling.reads for r in readers if r.scaling):
+        return out
+    apart = {"rope_theta", "partial_rotary_factor", "rope_type", "type"}
+    said = ["rope_type"]
+    words = {r.scaling.word for r in readers if r.scaling}
+    if "type" in words:  # who wants this word also counts what stands beside it
+        said = ["type", *(word for word in said if word in words)]
+        if rope.get("original_max_position_embeddings") == settings.get(
+            "original_max_position_embeddings"
+        ):
+            apart.add("original_max_position_embeddings")
+    scaling = {**dict.fromkeys(said, how), **{k: v for k, v in rope.items() if k not in apart}}
+    if not {"rope_theta", "rotary_emb_base"} & {*settings, *keys} and "rope_theta" in rope:
+        out["rope_theta"] = rope["rope_theta"]  # which would be lost beside it
+    return {**out, "rope_scaling": scaling}
 
 
 def _at(settings: Mapping[str, object], path: Sequence[str]) -> object:

@@ -63,6 +63,12 @@ def _mistralrs(version: str) -> Judge:
     return Judge("mistral.rs", version, "mistralrs", (f"mistralrs=={version}",))
 
 
+def _vllm(version: str) -> Judge:
+    # its source without the compiled part; what it requires itself is read from the source
+    pins = (TORCH, "transformers==5.23.0", "uvloop==0.22.1", "setuptools-scm", "setuptools-rust")
+    return Judge("vllm", version, "vllm", pins, (f"vllm=={version}", "."))
+
+
 JUDGES = (
     _mistralrs("0.3.2"),
     _mistralrs("0.5.0"),
@@ -86,6 +92,8 @@ JUDGES = (
         ("llama-cpp-python==0.3.36", "vendor/llama.cpp"),
     ),
     Judge("mergekit", "0.1.5", "mergekit", (TORCH, "mergekit==0.1.5")),
+    _vllm("0.20.0"),
+    _vllm("0.21.0"),
 )
 
 
@@ -158,6 +166,10 @@ def create(judge: Judge, *, beside: bool = False) -> Path:
     )
     if judge.source:
         _fetch(pip, *judge.source, place / "source")
+        further = place / "source" / "requirements" / "common.txt"
+        if further.exists():
+            with_these = ["-r", str(further), *judge.requirements]
+            subprocess.run([*pip, "install", "--quiet", "--no-compile", *with_these], check=True)
     frozen = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True).stdout
     unfinished = place / "ready.tmp"
     unfinished.write_text(json.dumps({"packages": frozen.split("\n")}, indent=1))
@@ -166,16 +178,23 @@ def create(judge: Judge, *, beside: bool = False) -> Path:
 
 
 def _fetch(pip: list[str], sdist: str, inner: str, to: Path) -> None:
-    """Unpack the Python files below a folder of an sdist."""
+    """Unpack the Python files below a folder of an sdist, and what its common.txt requires."""
+    name, _, version = sdist.partition("==")
+    inner = "" if inner == "." else f"{inner}/"
     with tempfile.TemporaryDirectory() as place:
-        only = ["--no-deps", "--no-binary", sdist.partition("==")[0], "--dest", place]
-        subprocess.run([*pip, "download", "--quiet", *only, sdist], check=True)
+        only = ["--no-deps", "--no-binary", name, "--dest", place]
+        # of vLLM, pip asks for the metadata before it keeps the archive: with torch, in no variant
+        told = {"VLLM_TARGET_DEVICE": "empty", "VLLM_VERSION_OVERRIDE": version}
+        only += ["--no-build-isolation"] * (name == "vllm")
+        command = [*pip, "download", "--quiet", *only, sdist]
+        subprocess.run(command, check=True, env=os.environ | told)
         (archive,) = Path(place).glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             for member in tar:
                 path = member.name.partition("/")[2]
-                if member.isfile() and path.startswith(f"{inner}/") and path.endswith(".py"):
-                    member.name = path.removeprefix(f"{inner}/")
+                wanted = path.endswith((".py", "requirements/common.txt"))
+                if member.isfile() and path.startswith(inner) and wanted:
+                    member.name = path.removeprefix(inner)
                     tar.extract(member, to, filter="data")
 
 

@@ -1,4 +1,4 @@
-"""Nine tiny language models: their configs, their tensors, and weights that betray the head.
+"""Ten tiny language models: their configs, their tensors, and weights that betray the head.
 
 Every model is two layers wide 32 with 384 tokens. The head is the embedding moved on by one row, so
 a model that reads its own head answers a token t with t + 1 and one that reads its embedding
@@ -18,6 +18,7 @@ import numpy as np
 
 HIDDEN, INNER, LAYERS, VOCABULARY = 32, 64, 2, 384
 HEADS, WIDTH = 4, 8
+ADDS_ONE = ("gemma2", "gemma3_text")  # Gemma stores what its norms add to one
 GROUPS = 2  # of queries that share keys and values; Gemma 2 has one for each head here
 
 Tensors = dict[str, np.ndarray]
@@ -76,10 +77,11 @@ def _decoder(kind: str) -> Shapes:
         groups = HEADS if kind == "gemma2" else GROUPS
         shapes |= _attention(at, groups=groups, bias=kind == "qwen2", fused=kind == "phi3")
         shapes |= _norms(at, "input_layernorm", "post_attention_layernorm")
-        if kind == "gemma2":
+        if kind in ADDS_ONE:
             shapes |= _norms(at, "pre_feedforward_layernorm", "post_feedforward_layernorm")
-        if kind == "qwen3_moe":
+        if kind in ("qwen3_moe", "gemma3_text"):
             shapes |= {f"{at}self_attn.{n}_norm.weight": [WIDTH] for n in "qk"}
+        if kind == "qwen3_moe":
             shapes[f"{at}mlp.gate.weight"] = [2, HIDDEN]
             for expert in range(2):
                 shapes |= _gated(f"{at}mlp.experts.{expert}.")
@@ -172,6 +174,18 @@ FAMILIES = (
         query_pre_attn_scalar=8, sliding_window=64, attn_logit_softcapping=50.0,
         final_logit_softcapping=30.0, cache_implementation="hybrid",
     ),
+    Family(
+        "gemma3_text", "Gemma3ForCausalLM", "Gemma3TextModel", "model.",
+        "model.embed_tokens.weight", "lm_head.weight", True,
+        {
+            **_COMMON, "head_dim": WIDTH, "attention_bias": False, "rope_theta": 1000000.0,
+            "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 8,
+            "rope_local_base_freq": 10000.0, "rope_scaling": None, "sliding_window": 64,
+            "sliding_window_pattern": 2, "layer_types": ["sliding_attention", "full_attention"],
+            "attn_logit_softcapping": None, "final_logit_softcapping": None,
+        },
+        _decoder("gemma3_text"),
+    ),
     _like_llama(
         "phi3", "Phi3", original_max_position_embeddings=128, rope_scaling=None,
         sliding_window=128, embd_pdrop=0.0, resid_pdrop=0.0, partial_rotary_factor=1.0,
@@ -250,7 +264,7 @@ def body(family: Family) -> Tensors:
     for name, shape in family.body.items():
         values = _random(family, name, shape) * np.float32(0.06)
         norm = name.endswith("weight") and ("norm" in name or ".ln_" in f".{name}")
-        if norm and family.name != "gemma2":  # Gemma stores what it adds to one
+        if norm and family.name not in ADDS_ONE:
             values += 1
         elif norm and ".post_" in name:
             values -= np.float32(0.9)  # its layers add what this norm lets through

@@ -6,10 +6,11 @@ A fixture is a family in one situation. Its `truth` is the matrix that has to be
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,9 @@ class Fixture:
 
     def reference(self, head: str) -> str | None:
         """The sound fixture whose answer is right for this one with that head, if there is one."""
-        if head == "own" and self.situation.endswith("theta"):
-            return f"{self.family.name}-theta"
+        rotary = self.situation.split("-")[-1]
+        if head == "own" and rotary in ROTARY.get(self.family.name, ()):
+            return f"{self.family.name}-{rotary}"
         return f"{self.family.name}-{SOUND[head]}" if head in SOUND else None
 
 
@@ -154,8 +156,11 @@ def _prefix_situations(family: Family) -> Iterator[Fixture]:
 
 # Configs
 
-def _fifth(flag: bool) -> Callable[[Content], None]:
-    """The dialect of transformers 5: the rotary base moved, the dtype renamed."""
+def _fifth(flag: bool, *, both: bool = False) -> Callable[[Content], None]:
+    """The dialect of transformers 5: the rotary settings moved, the dtype renamed.
+
+    `both`: what others read stands at the top level as well.
+    """
 
     def change(content: Content) -> None:
         _flag(content, flag)
@@ -164,32 +169,82 @@ def _fifth(flag: bool) -> Callable[[Content], None]:
         config = content.config
         config["dtype"] = config.pop("torch_dtype")
         config["transformers_version"] = "5.23.0"
+        old = dict(config)
         if "rope_theta" in config:
             theta = config.pop("rope_theta")
-            config.pop("rope_scaling", None)
-            config["rope_parameters"] = {"rope_theta": theta, "rope_type": "default"}
+            scaling = dict(config.pop("rope_scaling", None) or {})
+            kind = scaling.pop("type", None) or scaling.pop("rope_type", None) or "default"
+            rope = {"rope_theta": theta, "rope_type": kind, **scaling}
+            if content.family.name == "gemma3_text":
+                local = {"rope_theta": config.pop("rope_local_base_freq"), "rope_type": "default"}
+                rope = {"full_attention": rope, "sliding_attention": local}
+            if kind == "longrope":
+                rope["original_max_position_embeddings"] = old["original_max_position_embeddings"]
+            config["rope_parameters"] = rope
+        if both:
+            content.config = {**config, **old}
 
     return change
 
 
 THETA = 500_000.0  # as in Llama 3; programs that find none take 10,000 or 1,000,000
-THETA_FAMILIES = ("llama", "qwen2", "gemma2")
+_LENGTHS = {"factor": 4.0, "original_max_position_embeddings": 32}
+# Rotary settings that are not those of a fresh config, by family: what they add to it. The twin of
+# each without scaling is `theta`.
+ROTARY: dict[str, dict[str, dict[str, Any]]] = {
+    "llama": {
+        "theta": {},
+        "llama3": {"rope_scaling": {
+            "rope_type": "llama3", **_LENGTHS, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        }},
+        "linear": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    },
+    "qwen2": {"theta": {}, "yarn": {"rope_scaling": {"rope_type": "yarn", **_LENGTHS}}},
+    "gemma2": {"theta": {}, "linear": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}},
+    "gemma3_text": {
+        "theta": {"rope_local_base_freq": 20000.0},
+        "linear": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    },
+    "phi3": {
+        "theta": {},
+        "longrope": {
+            "original_max_position_embeddings": 64,
+            "rope_scaling": {
+                "type": "longrope", "short_factor": [1.0, 1.5, 2.5, 4.0],
+                "long_factor": [1.0, 3.0, 6.0, 9.0],
+            },
+        },
+    },
+}
+SCALED = {f"{f}-{s}": f"{f}-theta" for f, more in ROTARY.items() for s in more if s != "theta"}
 
 
-def _theta(fifth: bool) -> Callable[[Content], None]:
-    """Another rotary base, and attention so sharp that the answer depends on it."""
+def _rotary(change: Mapping[str, Any], dialect: str) -> Callable[[Content], None]:
+    """Other rotary settings, and attention so sharp that the answer depends on them."""
 
-    def change(content: Content) -> None:
-        content.config["rope_theta"] = THETA
+    def apply(content: Content) -> None:
+        content.config |= {"rope_theta": THETA, **copy.deepcopy(dict(change))}
         for name, values in content.tensors.items():
-            if "self_attn.q_proj" in name or "self_attn.k_proj" in name:
+            if ".q_norm." in name or ".k_norm." in name:
+                content.tensors[name] = values + np.float32(1.5)
+            elif "self_attn.qkv_proj" in name:
+                sharp = values * np.float32(6)
+                width = families.GROUPS * families.WIDTH  # of the values, which stay
+                content.tensors[name] = np.concatenate([sharp[:-width], values[-width:]])
+            elif "self_attn.q_proj" in name or "self_attn.k_proj" in name:
                 content.tensors[name] = values * np.float32(6)
-        if fifth:
-            _fifth(False)(content)
+        if dialect:
+            _fifth(False, both=dialect == "both")(content)
         else:
             _flag(content, False)
 
-    return change
+    return apply
+
+
+def _layout(content: Content) -> None:
+    """The kinds of layers as transformers 5 writes them: no pattern beside the list."""
+    _rotary(ROTARY["gemma3_text"]["theta"], "")(content)
+    content.config["_sliding_window_pattern"] = content.config.pop("sliding_window_pattern")
 
 
 def _no_window(content: Content) -> None:
@@ -200,9 +255,14 @@ def _no_window(content: Content) -> None:
 def _config_situations(family: Family) -> Iterator[Fixture]:
     yield Fixture(family, "fifth-untied", "own", _fifth(False))
     yield Fixture(family, "fifth-tied", "embedding", _fifth(True))
-    if family.name in THETA_FAMILIES:
-        yield Fixture(family, "theta", "own", _theta(fifth=False))
-        yield Fixture(family, "fifth-theta", "own", _theta(fifth=True))
+    for rotary, change in ROTARY.get(family.name, {}).items():
+        for dialect in ("", "fifth", "both"):
+            if dialect == "both" and rotary == "theta" and family.name != "gemma3_text":
+                continue
+            situation = f"{dialect}-{rotary}".removeprefix("-")
+            yield Fixture(family, situation, "own", _rotary(change, dialect))
+    if family.name == "gemma3_text":
+        yield Fixture(family, "layout-theta", "own", _layout)
     if family.name == "qwen2":
         yield Fixture(family, "window-null", "own", _no_window)
 

@@ -7,6 +7,7 @@ of the same family, whose head was compared bit for bit with the tensor of the f
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ def _near(one: Sequence[float], other: Sequence[float], tolerance: float) -> boo
     )
 
 
+def says(answer: Sequence[float], greedy: Mapping[str, Sequence[float]]) -> bool:
+    """Whether an answer in words is that of transformers.
+
+    Generators tell logarithms of probabilities, or (mistral.rs until 0.9.2) decimal logarithms of
+    logits; some keep rotary tables in half precision.
+    """
+    decimal = [math.log10(v) for v in greedy["logits"] if v > 0]
+    return _near(answer, greedy["logs"], 5 * FINE) or _near(answer, decimal, FINE)
+
+
 def _scales(fixture: Fixture, head: str) -> tuple[float, ...]:
     """By what the right answer differs from that of the sound fixture with the same head.
 
@@ -93,10 +104,36 @@ def _merged(fixture: Fixture, said: Mapping[str, Any]) -> Outcome:
     return Outcome("loads" if right else "misreads", head, "; ".join(notes))
 
 
-def judged(
-    fixture: Fixture, said: Mapping[str, Any], answers: Answers, tolerance: float = TOLERANCE
+def _unpacked(
+    fixture: Fixture, said: Mapping[str, Any], tables: Mapping[str, Sequence[Sequence[float]]]
 ) -> Outcome:
-    """The outcome of a fixture. `answers`: references by the name of the sound fixture."""
+    """vLLM, which loads and does not compute: the head, what was not read, the rotary tables."""
+    head = content(fixture, said["matrix"]) if said["matrix"] else "random"
+    notes = []
+    if said["unread"]:
+        notes.append(f"{len(said['unread'])} are not read, the first {said['unread'][0]}")
+    sound = fixture.reference("own")
+    wanted = tables.get(sound or "", ())
+    near = len(wanted) == len(said["tables"]) and all(
+        _near(one, other, TOLERANCE) for one, other in zip(said["tables"], wanted, strict=True)
+    )
+    if wanted and not near:
+        notes.append("the rotary tables are others")
+    right = head == fixture.truth and not notes
+    return Outcome("loads" if right else "misreads", head, "; ".join(notes))
+
+
+def judged(
+    fixture: Fixture,
+    said: Mapping[str, Any],
+    answers: Answers,
+    tolerance: float = TOLERANCE,
+    tables: Mapping[str, Sequence[Sequence[float]]] | None = None,
+) -> Outcome:
+    """The outcome of a fixture.
+
+    `answers` are references by the name of the sound fixture, `tables` its rotary tables.
+    """
     error = plain(said.get("error") or "")
     if said["loaded"] is None:
         return Outcome("unknown", "unknown", error)
@@ -106,6 +143,8 @@ def judged(
         return Outcome("fails", "none", f"at the first use: {error}")
     if "lost" in said:
         return _merged(fixture, said)
+    if "unread" in said:
+        return _unpacked(fixture, said, tables or {})
     step = said["step"]
     head = STEPS.get(step, "unknown") if step is not None else "unknown"
     if "matrix" in said:  # the weight itself was looked at

@@ -7,6 +7,7 @@ import os
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="0")
 
+import inspect
 import json
 import sys
 import warnings
@@ -17,6 +18,8 @@ import transformers
 from safetensors.torch import load_file
 
 PROBE = [100, 110, 105, 120, 99, 130, 101]
+POSITION = 5  # of the rotary table that is told
+WORDS = [100, 101, 102]  # `abc`, what the judges that only generate are asked
 
 
 def matrix(model, folder):
@@ -42,6 +45,35 @@ def listed(info):
     return "; ".join(said)
 
 
+def greedy(model):
+    """What generating from WORDS would say: logarithms of four probabilities, and the logits."""
+    ids, logs, logits = torch.tensor([WORDS]), [], []
+    for _ in range(4):
+        row = model(input_ids=ids, use_cache=False).logits[0, -1].float()
+        best = row.argmax()
+        logs.append(round(row.log_softmax(-1)[best].item(), 4))
+        logits.append(round(row[best].item(), 4))
+        ids = torch.cat([ids, best.reshape(1, 1)], dim=1)
+    return {"logs": logs, "logits": logits}
+
+
+def tables(model):
+    """The rotary table of each layer at one position, cosines and then sines; [] without any."""
+    body = getattr(model, "model", None)
+    rotary = getattr(body, "rotary_emb", None)
+    if rotary is None:
+        return []
+    place, kinds = (torch.zeros(1, 1, 1), torch.tensor([[POSITION]])), [None] * len(body.layers)
+    if "layer_type" in inspect.signature(rotary.forward).parameters:
+        kinds = model.config.layer_types
+    found = []
+    for kind in kinds:
+        pair = rotary(*place, kind) if kind else rotary(*place)
+        halves = [part[0, 0, : part.shape[-1] // 2].tolist() for part in pair]
+        found.append([round(v, 3) for half in halves for v in half])
+    return found
+
+
 def load(folder):
     """What happened to one folder."""
     kind = json.loads((folder / "config.json").read_text())["model_type"]
@@ -65,6 +97,9 @@ def load(folder):
         steps = {int(best) - token for best, token in
                  zip(logits.argmax(-1).tolist(), PROBE, strict=True)}
         last = logits[-1, 96:108].tolist()
+        if kind != "t5":
+            with torch.no_grad():
+                said |= {"greedy": greedy(model), "tables": tables(model)}
     except Exception as e:
         return {**said, "error": f"{type(e).__name__}: {e}"}
     return {
