@@ -55,7 +55,7 @@ def verdict(model_type: str, wish: str, **config: Any) -> Verdict:
          "goes by rope_parameters.rope_theta = 7"),
         ("phi3", "mistral.rs", {**BASE, "rope_scaling": {"rope_type": "longrope"}}, "fails",
          "wants type"),
-        ("gemma2", "mlx-lm", {**BASE, "rope_scaling": {"type": "linear", "factor": 8}}, "misreads",
+        ("mixtral", "mlx-lm", {**BASE, "rope_scaling": {"type": "linear", "factor": 8}}, "misreads",
          "no notice"),
         ("olmo2", "sglang", {**BASE, "rope_scaling": LLAMA3}, "unknown", "no record"),
     ],

@@ -191,7 +191,6 @@ def test_keys_are_written_with_the_value_that_they_have(kind: str, tmp_path: Pat
         ({"rope_type": "linear", "factor": 8.0}, "transformers@4.57.6", {"rope_scaling"}),
         ({"rope_type": "linear", "factor": 8.0}, "mistral.rs", {"rope_scaling"}),
         ({"rope_type": "linear", "factor": 8.0}, "mistral.rs@0.5.0", None),  # takes llama3 alone
-        ({"rope_type": "linear", "factor": 8.0}, "candle,transformers@4.57.6", None),
         ({"rope_type": "yarn", "factor": 8.0}, "transformers@4.57.6", {"rope_scaling"}),
         ({"rope_type": "yarn", "factor": 8.0}, "mistral.rs", None),
         ({"rope_type": "longrope", "long_factor": [1.0]}, "mistral.rs", None),
@@ -208,6 +207,15 @@ def test_what_goes_with_the_rotary_base_goes_along(
     keys = {o["path"][0] for o in done.plan.operations}  # type: ignore[index]
     assert keys == (set() if more is None else {"rope_theta", *more})
     assert bool(done.unmet) is (more is None)
+
+
+def test_who_takes_no_such_scaling_stays_unmet_beside_one_who_does(tmp_path: Path) -> None:
+    rope = {"rope_theta": 500000.0, "rope_type": "linear", "factor": 8.0}
+    source = written(tmp_path / "sick", build(llama(), {**V5, "rope_parameters": rope}))
+    wishes = ["candle", "transformers@4.57.6"]
+    done = tidoctor.repair(source, tmp_path / "out", loaders=wishes, dry_run=True)
+    assert {o["path"][0] for o in done.plan.operations} == {"rope_theta", "rope_scaling"}
+    assert [u.verdict.loader for u in done.unmet] == ["candle"]
 
 
 def test_a_sliding_window_that_slides_is_not_written(tmp_path: Path) -> None:

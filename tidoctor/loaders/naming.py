@@ -154,7 +154,7 @@ def _without_values(case: Case, missing: Sequence[str]) -> Verdict:
     how = "random numbers, and only a log line says so" if told else "whatever is in memory"
     return case.said(
         MISREADS, f"{some(missing, 2)} {'are' if len(missing) > 1 else 'is'} filled with {how}",
-        "missing", missing, "names", quoting=quoted(missing, missing[0]),
+        "missing" if told else None, missing, "names", quoting=quoted(missing, missing[0]),
     )  # fmt: skip
 
 

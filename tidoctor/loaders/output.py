@@ -43,7 +43,8 @@ def _no_head(case: Case) -> Verdict:
     told = " and only a log line says so" if kind == "random" else " without a word"
     file = "the one in the file is skipped" if case.present else f"there is no {printable(name)}"
     return case.said(
-        MISREADS, f"{file}: its head holds {how},{told}", "missing_head", (name,), "head",
+        MISREADS, f"{file}: its head holds {how},{told}",
+        "missing_head" if kind == "random" else None, (name,), "head",
         quoting=quoted([name], name),
     )  # fmt: skip
 
