@@ -92,7 +92,6 @@ JUDGES = (
         ("llama-cpp-python==0.3.36", "vendor/llama.cpp"),
     ),
     Judge("mergekit", "0.1.5", "mergekit", (TORCH, "mergekit==0.1.5")),
-    _vllm("0.20.0"),
     _vllm("0.21.0"),
 )
 

@@ -68,10 +68,10 @@ def says(answer: Sequence[float], greedy: Mapping[str, Sequence[float]]) -> bool
     """Whether an answer in words is that of transformers.
 
     Generators tell logarithms of probabilities, or (mistral.rs until 0.9.2) decimal logarithms of
-    logits; some keep rotary tables in half precision.
+    logits.
     """
     decimal = [math.log10(v) for v in greedy["logits"] if v > 0]
-    return _near(answer, greedy["logs"], 5 * FINE) or _near(answer, decimal, FINE)
+    return _near(answer, greedy["logs"], FINE) or _near(answer, decimal, FINE)
 
 
 def _scales(fixture: Fixture, head: str) -> tuple[float, ...]:

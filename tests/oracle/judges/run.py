@@ -173,13 +173,17 @@ def main() -> int:
                     if one.get("tables") and n == fixtures.FIXTURES[n].reference("own")
                 }
             found = outcomes(judge, said, data)
-            rows = data["judges"].get(judge.name, {}).get("outcomes", {})
+            before = data["judges"].get(judge.name, {})
+            rows = before.get("outcomes", {})
             rows |= {n: [o.outcome, o.head, o.message] for n, o in found.items()}
             data["judges"][judge.name] = {
                 "consumer": judge.consumer, "version": judge.version,
                 "requirements": [*judge.requirements, *(judge.source or ())],
                 "fixtures": fixtures.digest(),
-                "answers": references(said) if judge.script in GENERATORS else {},
+                "answers": (
+                    {**before.get("answers", {}), **references(said)}
+                    if judge.script in GENERATORS else {}
+                ),
                 "outcomes": {name: rows[name] for name in fixtures.FIXTURES if name in rows},
             }
             write(given.output, data)

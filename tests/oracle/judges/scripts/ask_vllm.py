@@ -64,8 +64,9 @@ def prepare():
     torch.set_num_threads(1)
 
 
-def built(folder, *, first):
+def built(folder):
     """The model of a folder with its weights."""
+    import torch
     from vllm.config import set_current_vllm_config
     from vllm.distributed import init_distributed_environment, initialize_model_parallel
     from vllm.engine.arg_utils import EngineArgs
@@ -77,7 +78,7 @@ def built(folder, *, first):
     )
     config = wish.create_engine_config()
     with set_current_vllm_config(config):
-        if first:
+        if not torch.distributed.is_initialized():
             init_distributed_environment(1, 0, f"file:///tmp/ask-vllm-{os.getpid()}", 0, "gloo")
             initialize_model_parallel(1, 1)
         return get_model(vllm_config=config)
@@ -113,12 +114,12 @@ def tables(model):
     return found
 
 
-def load(folder, *, first):
+def load(folder):
     """What happened to one folder."""
     import torch
 
     try:
-        model = built(folder, first=first)
+        model = built(folder)
     except BaseException as e:
         return {"loaded": False, "error": f"{type(e).__name__}: {e}"}
     lost = [
@@ -136,11 +137,8 @@ def load(folder, *, first):
 def one_process(folders):
     """Judge folders here."""
     prepare()
-    first = True
     for folder in map(Path, folders):
-        said = load(folder, first=first)
-        first = first and not said["loaded"]
-        print("\n" + json.dumps({"fixture": folder.name, **said}), flush=True)
+        print("\n" + json.dumps({"fixture": folder.name, **load(folder)}), flush=True)
     os._exit(0)
 
 
