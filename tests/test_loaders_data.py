@@ -177,7 +177,7 @@ def expectation(record: Record, model_type: str, i: int, patient: Patient) -> st
     use = USES[record.head].split()[i]
     tied, present = i < 2, i in (1, 2)
     if use == "lacks":
-        return "fails" if record.missing in ("error", "fused") else "misreads"
+        return "fails" if record.missing in ("error", "fused", "weights") else "misreads"
     if record.wrong_flag is not None and record.wrong_flag.value is tied:
         return "misreads"
     if use == "tied":
@@ -232,6 +232,13 @@ def test_an_exact_model_type_wins_over_the_fallback() -> None:
         ({"versions": ">=1.5"}, "not one of the known"),
         ({"head": "sometimes"}, "head is 'sometimes'"),
         ({"missing": "never"}, "missing is 'never'"),
+        ({"scaling": "always"}, "scaling is 'always'"),
+        ({"scaling": {}}, "says nothing"),
+        ({"scaling": {"takes": ["yarn"], "skips": ["yarn"]}}, "one thing twice"),
+        ({"scaling": {"takes": ["yarn/moon"]}}, "condition that is not known: moon"),
+        ({"scaling": {"takes": ["yarn"], "eats": []}}, "scaling is"),
+        ({"layout": "any"}, "layout is 'any'"),
+        ({"layout": {"key": "k", "absent": 0}}, "layout is"),
         ({"cite": {**CITE, "how": "guessed"}}, "not cited"),
         ({"cite": {**CITE, "ref": ""}}, "not cited"),
         ({"cite": {"repo": "a/b"}}, "TypeError"),

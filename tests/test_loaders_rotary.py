@@ -129,3 +129,10 @@ def test_the_cure_writes_what_a_run_was_right_with(
     if twin is not None and "fifth" in name:
         wanted = fixtures.contents(twin).config
         assert {k: config[k] for k in keys} == {k: wanted[k] for k in keys}
+
+
+@pytest.mark.parametrize("wish", ["transformers", "transformers@4.57.6", "mlx-lm", "sglang"])
+def test_a_null_where_a_value_belongs_is_nothing_to_load(wish: str) -> None:
+    """Seen to stop transformers 5 and mistral.rs, and to mean false to mlx-lm."""
+    for config in ({"tie_word_embeddings": None, **BASE}, {"rope_theta": None}):
+        assert verdict("llama", wish, **config).outcome.value in ("unknown", "fails")

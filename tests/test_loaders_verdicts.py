@@ -567,3 +567,18 @@ def test_the_library_takes_loaders_too(tmp_path: Any) -> None:
         (tmp_path / name).write_bytes(data)
     found = tidoctor.diagnose(tmp_path, loaders=["candle@0.7.1"])
     assert [str(v.outcome) for v in found.loaders] == ["fails"]
+
+
+def test_an_expert_that_is_lost_stops_who_joins_experts() -> None:
+    """Seen with transformers 5.23: the joined tensor has another shape."""
+    body = {f"model.layers.0.block_sparse_moe.experts.{i}.w2.weight": (4, 8) for i in range(2)}
+    for gone, expected in ((1, "fails"), (2, "misreads")):
+        kept = dict(list(body.items())[gone:])
+        patient = Patient(
+            settings={"model_type": "mixtral"}, model_type="mixtral", task="causal-lm",
+            class_name="X", declared="X", files={"model.safetensors": kept},
+            formats={"model.safetensors": "pt"}, prefix="model.",
+            loading=Loading(missing=tuple(n for n in body if n not in kept)),
+        )  # fmt: skip
+        (wish,) = asked(["transformers@5.23.0"])
+        assert str(Examination(patient).evaluate(wish).outcome) == expected

@@ -96,6 +96,8 @@ class Case:
     def tied(self) -> tuple[bool | None, str]:
         """The flag as this consumer reads it, and why not known."""
         record, patient = self.record, self.patient
+        if patient.settings.get("tie_word_embeddings", 0) is None:
+            return None, "tie_word_embeddings is null, at which some stop and others go on"
         if record.tie_key:
             values = [self._setting(k) for k in record.tie_key.split("|")]
             given = [bool(v) for v in values if isinstance(v, bool | int)]

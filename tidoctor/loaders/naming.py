@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from tidoctor.finding import Verdict
@@ -10,6 +11,7 @@ from tidoctor.loaders.messages import quoted, shape_words
 from tidoctor.loaders.patient import Shape
 from tidoctor.names import printable, some
 
+_EXPERT = re.compile(r"(?<=\.experts\.)(\d+)(?=\.)")
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -17,7 +19,7 @@ def names_found(case: Case) -> Verdict | None:
     """Tensors that the consumer misses, or has no place for; the head is looked at later."""
     if case.record.names == "transformers-5":
         loading = case.patient.loading
-        return _without_values(case, loading.missing) if loading and loading.missing else None
+        return _without_values_of_5(case, loading.missing) if loading and loading.missing else None
     if case.record.names == "transformers-4":
         return _names_of_4(case)
     return _exact_names(case)
@@ -109,6 +111,11 @@ def _lacks(case: Case, missing: Sequence[str], *, all_known: bool = True) -> Ver
         if not vectors:
             return _without_values(case, missing)
         return asks_for(case, vectors, "missing_vector")
+    if kind == "weights" and all(name.endswith(".bias") for name in missing):
+        return case.said(
+            MISREADS, f"{some(missing, 2)} {'are' if len(missing) > 1 else 'is'} left out",
+            tensors=missing, cause="names",
+        )  # fmt: skip
     if kind == "fused" and all(_has_sibling(n, case.here) for n in missing):
         return _without_values(case, missing)
     if not all_known and case.record.extra == "error":
@@ -156,6 +163,18 @@ def _without_values(case: Case, missing: Sequence[str]) -> Verdict:
         MISREADS, f"{some(missing, 2)} {'are' if len(missing) > 1 else 'is'} filled with {how}",
         "missing" if told else None, missing, "names", quoting=quoted(missing, missing[0]),
     )  # fmt: skip
+
+
+def _without_values_of_5(case: Case, missing: Sequence[str]) -> Verdict:
+    """Experts are joined to one tensor: without one of them it has another shape."""
+    for name in missing:
+        first, number, last = _EXPERT.split(name, 1) if _EXPERT.search(name) else (name, "", "")
+        if number and any(n.startswith(first) and n.endswith(last) for n in case.here):
+            return case.said(
+                FAILS, f"{printable(name)} is missing among the experts that it joins", "shape",
+                missing, "names", quoting={"name": name, "got": "", "expected": ""},
+            )  # fmt: skip
+    return _without_values(case, missing)
 
 
 def surplus(case: Case, extra: Sequence[str]) -> Verdict:

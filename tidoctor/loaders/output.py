@@ -37,7 +37,7 @@ def head_right(case: Case) -> Verdict | None:
 def _no_head(case: Case) -> Verdict:
     kind = case.record.missing
     name = case.head_names[0] if case.head_names else ""
-    if kind in ("error", "fused"):
+    if kind in ("error", "fused", "weights"):
         return asks_for(case, [name], "missing_head", "head")
     how = "random numbers" if kind == "random" else "whatever is in memory"
     told = " and only a log line says so" if kind == "random" else " without a word"

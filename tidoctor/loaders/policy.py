@@ -27,7 +27,8 @@ versions, model types and tasks; what it does not say, the era of a version says
     extra        names without a place: "ignore", "report", "error"; `exempt` are regular
                  expressions for names that never count
     missing      tensors without a value: "error", "random" (told), "uninitialised" (not told),
-                 "uninitialised-matrices" (the same, but a missing vector is an error), "fused"
+                 "uninitialised-matrices" (the same, but a missing vector is an error), "weights"
+                 (an error, but a missing bias is left out without a word), "fused"
                  (an error, unless a projection that is fused with it is there)
     asks_first   names in the order in which missing ones are asked for, where that is not the
                  order of the class
@@ -94,7 +95,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "duplicates": ("last", "any", "error"),
     "metadata": ("unused", "format", "needed"),
     "extra": ("ignore", "report", "error"),
-    "missing": ("error", "random", "uninitialised", "uninitialised-matrices", "fused"),
+    "missing": ("error", "random", "uninitialised", "uninitialised-matrices", "weights", "fused"),
     "shapes": ("error", "unknown", "ignore"),
     "names": ("exact", "transformers-4", "transformers-5"),
     "head": HEADS,

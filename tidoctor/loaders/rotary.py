@@ -140,6 +140,10 @@ def _read(case: Case) -> Settings | None:
 
 def values_understood(case: Case) -> Verdict | None:
     """A value that the consumer seeks in the wrong place and replaces by its own."""
+    settings = case.patient.settings
+    rope = settings.get("rope_parameters")
+    if settings.get("rope_theta", 0) is None and not isinstance(rope, Mapping):
+        return case.unknown("rope_theta is null in config.json, at which some stop")
     for key in case.record.config:
         found = _value(case, key)
         if found is not None:

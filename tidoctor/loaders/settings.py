@@ -44,6 +44,9 @@ def class_named(case: Case) -> Verdict | None:
 def flag_taken(case: Case) -> Verdict | None:
     """A tie flag of the value that the consumer refuses."""
     wanted = case.record.needs_flag
+    null = case.patient.settings.get("tie_word_embeddings", 0) is None
+    if null and case.record.tie_key is None:
+        return case.unknown(case.tied[1])
     if wanted is None:
         return None
     tied, why = case.tied
