@@ -138,7 +138,8 @@ def test_every_template_with_words_of_its_own_is_found_again() -> None:
                 message = fill(template, {k: quoted[k] for k in TEMPLATES[kind]})
                 if name not in whose(message):
                     lost.append((name, template))
-    assert {template for _, template in lost} == {"AssertionError"}
+    # A bare exception is no words of anybody.
+    assert {template for _, template in lost} == {"AssertionError", "KeyError"}
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,12 @@ _MEANINGS: Mapping[str, Meaning] = {
         "a safetensors file has no __metadata__, without which it does not know the format",
         ("L01", "F04"),
     ),
+    "scaling": Meaning(
+        "config.json stretches the rotary base in a way that it does not take, or does not find "
+        "where it looks",
+        ("L01", "C13"),
+    ),
+    "layout": Meaning("the layers are of kinds that it does not tell apart by this config", ("L01",)),
     "index": Meaning("the index and the files do not name the same tensors", ("L01", "S03", "S04")),
 }
 
