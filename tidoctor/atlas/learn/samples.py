@@ -82,13 +82,13 @@ def alternatives(path: str, value: Any, compared: set[Any], activations: list[st
             near = [2 * value, 3 * value, value // 2, value + value // 2, value // 4, value + 1]
         near += [each for each in compared if type(each) is int and each >= 0]
         near += [each + 1 for each in compared if type(each) is int and each >= 0]
-        return distinct(near, value)
+        return unlike(near, value)
     if isinstance(value, float):
-        return distinct([2 * value, value / 2, 0.0, 1.0, 0.5], value)
+        return unlike([2 * value, value / 2, 0.0, 1.0, 0.5], value)
     if isinstance(value, str):
         if value in activations:
-            return distinct(["relu", "silu", "gelu_new", *activations], value)
-        return distinct([each for each in compared if isinstance(each, str)], value)
+            return unlike(["relu", "silu", "gelu_new", *activations], value)
+        return unlike([each for each in compared if isinstance(each, str)], value)
     if value is None:
         words = [each for each in compared if each is not None]
         return [2, 4, 64, True, 1, 16, *words]
@@ -96,23 +96,23 @@ def alternatives(path: str, value: Any, compared: set[Any], activations: list[st
         first = [2 * value[0], *value[1:]]
         last = [*value[:-1], value[-1] + 1]
         double = [2 * each for each in value]
-        return distinct([double, first, last, [*value[:-1], 2 * value[-1]], value[::-1]], value)
+        return unlike([double, first, last, [*value[:-1], 2 * value[-1]], value[::-1]], value)
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         words = sorted({*value, *(each for each in compared if isinstance(each, str))})
         turned = [[word, *value[1:]] for word in words]
         turned += [[*value[:-1], word] for word in words]
         turned += [[word] * len(value) for word in words] + [value[::-1]]
-        return distinct(turned, value)
+        return unlike(turned, value)
     if isinstance(value, list) and not value:
         return [[0], [1], [0, 2]]
     return []
 
 
-def distinct(items: list[Any], unlike: Any) -> list[Any]:
+def unlike(items: list[Any], value: Any) -> list[Any]:
     """Without repetitions and without the given value."""
     found: list[Any] = []
     for each in items:
-        if each != unlike and each not in found:
+        if each != value and each not in found:
             found.append(each)
     return found
 
