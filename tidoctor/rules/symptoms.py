@@ -268,7 +268,7 @@ _MEANINGS: Mapping[str, Meaning] = {
         "where it looks",
         ("L01", "C13"),
     ),
-    "layout": Meaning("the layers are of kinds that it does not tell apart by this config", ("L01",)),
+    "layout": Meaning("it does not find in this config of which kinds the layers are", ("L01",)),
     "index": Meaning("the index and the files do not name the same tensors", ("L01", "S03", "S04")),
 }
 
