@@ -57,6 +57,12 @@ def verdict(model_type: str, wish: str, **config: Any) -> Verdict:
          "wants type"),
         ("mixtral", "mlx-lm", {**BASE, "rope_scaling": {"type": "linear", "factor": 8}}, "misreads",
          "no notice"),
+        # Its default is yarn, which it takes where there is no rope_scaling.
+        ("gpt_oss", "transformers@4.57.6",
+         {"rope_theta": 150000.0, "rope_parameters": {"rope_theta": 150000.0}}, "unknown",
+         "of itself"),
+        ("gpt_oss", "transformers@4.57.6", {"rope_theta": 150000.0, "rope_scaling": None}, "unknown",
+         "tensors"),
         ("olmo2", "sglang", {**BASE, "rope_scaling": LLAMA3}, "unknown", "no record"),
     ],
 )  # fmt: skip

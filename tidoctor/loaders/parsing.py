@@ -199,11 +199,11 @@ def _wrong_flag(raw: Mapping[str, Any] | None) -> WrongFlag | None:
 def _scaling(raw: str | Mapping[str, Any] | None) -> Scaling | None:
     if raw is None:
         return None
-    if raw == "unknown":
-        return Scaling()
-    if isinstance(raw, str) or set(raw) - {*Scaling.__slots__}:
+    if raw in ("unknown", "own"):
+        return Scaling(own=raw == "own")
+    if isinstance(raw, str) or set(raw) - {*Scaling.__slots__} | {"own"} & {*raw}:
         raise ValueError(f"scaling is {raw!r}")
-    lists = {key: tuple(_strings(raw, key)) for key in raw if key != "word"}
+    lists: dict[str, Any] = {key: tuple(_strings(raw, key)) for key in raw if key != "word"}
     found = Scaling(**lists, word=raw.get("word"))
     kinds = (found.takes, found.alters, found.skips, found.refuses)
     ways = [way.partition("/")[0] for some in kinds for way in some]

@@ -53,7 +53,8 @@ versions, model types and tasks; what it does not say, the era of a version says
                  silently by that number where it is absent (null: by which is not known), and its
                  value may stand at that path, which is rope_parameters.KEY unless said otherwise
     scaling      how a stretched rotary base is read: "unknown" (as null, but where there is a
-                 `delegate`: null is then as that one does), or {"reads": the keys where it is
+                 `delegate`: null is then as that one does), "own" (the same, and the class
+                 stretches it of itself where it finds nothing), or {"reads": the keys where it is
                  sought, "takes", "alters", "skips", "refuses": the ways that it computes as
                  transformers 5 does, computes otherwise, goes on without, stops at; "*" is any
                  other, "word": the key that has to name the way, null for either}. "yarn/ratio" is
@@ -220,6 +221,7 @@ class Scaling:
     skips: tuple[str, ...] = ()
     refuses: tuple[str, ...] = ()
     word: str | None = None
+    own: bool = False  # whether the class stretches the base of itself where it finds nothing
 
     @property
     def known(self) -> bool:

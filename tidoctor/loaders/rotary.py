@@ -72,6 +72,8 @@ def scaling_taken(case: Case) -> Verdict | None:
 def scaling_understood(case: Case) -> Verdict | None:
     """A way of stretching the rotary base that it does not see, or does not take notice of."""
     policy, meant = _policy(case), scaled(case.patient.settings)
+    if meant is None and policy.own:
+        return _by_default(case)
     if meant is None or "*" in policy.takes:
         return None
     how = printable(kind(meant))
@@ -96,6 +98,14 @@ def scaling_understood(case: Case) -> Verdict | None:
         if name == how:
             return _on_condition(case, rope, how, condition)
     return case.unknown(unknown)
+
+
+def _by_default(case: Case) -> Verdict | None:
+    """Some classes stretch the base by themselves where they find no rope_scaling (gpt-oss)."""
+    settings = case.patient.settings
+    if isinstance(settings.get("rope_parameters"), Mapping) and "rope_scaling" not in settings:
+        return case.unknown("whether it stretches the rotary base of itself is not recorded")
+    return None
 
 
 def _policy(case: Case) -> Scaling:
