@@ -14,6 +14,7 @@ from checkpoints import LLAMA, llama, safetensors_bytes, write
 import tidoctor
 from tidoctor.casting import cast
 from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.errors import Unreadable
 from tidoctor.merging import Merged
 from tidoctor.plan import Plan
 from tidoctor.writer import write as write_plan
@@ -117,6 +118,11 @@ HALF = {n: s for n, s in adapted().items() if not n.endswith(f"{TARGETS[0]}.lora
         (adapted(), {**SAID, "r": 0}, "rank and alpha"),
         (adapted(), {**SAID, "r": True}, "rank and alpha"),
         (adapted(), {**SAID, "lora_alpha": "8"}, "rank and alpha"),
+        (adapted(), {**SAID, "lora_alpha": True}, "rank and alpha"),
+        (adapted(), {**SAID, "lora_alpha": 1e300}, "no usable number"),
+        (adapted(), {**SAID, "use_rslora": 1}, "neither true nor false"),
+        (adapted(), {**SAID, "use_rslora": "true"}, "neither true nor false"),
+        ({n.replace("q_proj", "c_proj"): s for n, s in adapted().items()}, SAID, "turned round"),
         (adapted(), {**SAID, "r": 8}, "its rank is not the 8"),
         (adapted(**DORA), SAID, "no factor of a plain matrix"),
         (adapted(**SECOND), SAID, "2 adapters"),
@@ -132,6 +138,28 @@ def test_what_is_not_merged_and_why(tmp_path: Path, table: dict[str, Any], said:
     assert finding.cure and not finding.cure.operations
     assert any(why in e.fact for e in finding.evidence), finding.evidence
     assert tidoctor.repair(source, tmp_path / "out", accept=["N03"]).receipt is None
+
+
+def test_the_adapter_does_not_stay_beside_what_it_was_merged_into(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", adapted())
+    (source / "adapter_model.safetensors").write_bytes(safetensors_bytes({}))
+    (source / "tokenizer.json").write_text("{}")
+    done = tidoctor.repair(source, tmp_path / "out", accept=["N03"])
+    assert done.exit_code == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.json"
+    }
+
+
+def test_numbers_that_would_become_infinite_are_not_written(tmp_path: Path) -> None:
+    weight, a, b = (np.full(s, v, "<f2") for s, v in (((4, 4), 6e4), ((2, 4), 100), ((4, 2), 100)))
+    tensors = {n: ("F16", list(m.shape), m.tobytes()) for n, m in (("w", weight), ("a", a), ("b", b))}
+    (tmp_path / "model.safetensors").write_bytes(safetensors_bytes(tensors))
+    operation = {"op": "merge", "tensor": "x", "weight": "w", "a": "a", "b": "b", "scale": 1.0}
+    planned = Plan(([operation],)).apply(tidoctor.open(tmp_path / "model.safetensors"))
+    with pytest.raises(Unreadable, match="infinite"):
+        write_plan(planned, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_saved_modules_take_the_place_of_the_original_ones(tmp_path: Path) -> None:

@@ -731,3 +731,10 @@ def test_a_head_under_a_name_that_the_class_does_not_read(name: str, tied: bool)
     after = Plan((finding.cure.operations,)).apply(before)
     assert rules.diagnose(after).findings == ()
     assert after.tensors["lm_head.weight"].span == before.tensors[name].span
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_small_head_of_another_task_is_not_the_output_head(tied: bool) -> None:
+    table = {**llama(head=not tied), "head.weight": [3, 16]}
+    found = codes(examine(build(table, {**LLAMA, "tie_word_embeddings": tied})))
+    assert found == {"N07": "note"} | ({"H01": "note"} if tied else {})

@@ -11,6 +11,8 @@ from typing import Any
 
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
+from tidoctor.errors import Unreadable
+from tidoctor.names import printable
 from tidoctor.pieced import Derived
 
 _FILE = "merged"
@@ -36,7 +38,10 @@ class Merged(Derived):
         self._step = max(_BLOCK // max(row, 1), 1) * row  # bytes
 
     def read(self, file: str, begin: int, end: int) -> bytes:
-        """The bytes [begin, end) of the merged weight."""
+        """The bytes [begin, end) of the merged weight.
+
+        Raises Unreadable when numbers that were finite would not be so any more.
+        """
         end = min(end, self._weight.nbytes)
         parts = []
         while begin < end:
@@ -63,7 +68,13 @@ class Merged(Derived):
         with np.errstate(over="ignore", invalid="ignore"):
             change = b[begin // row : end // row] @ a * before.dtype.type(self._scale)
             after = before.reshape(change.shape) + change
-        return cast(after.tobytes(), wide, weight.dtype)[0]
+        merged, infinite = cast(after.tobytes(), wide, weight.dtype)
+        if infinite or not (np.isfinite(after) | ~np.isfinite(before.reshape(change.shape))).all():
+            raise Unreadable(
+                printable(weight.name), "would get infinite numbers from its adapter",
+                "look at the adapter's values and alpha",
+            )
+        return merged
 
 
 @lru_cache(maxsize=2)  # pieces of one block are asked for in turn

@@ -19,6 +19,9 @@ from tidoctor.rules.view import View
 
 _CONFIG = "adapter_config.json"
 _CAP = 1_000_000  # bytes
+_LARGEST = 1e6  # of a scale; those in use are below a thousand
+# Modules that some families store turned round; a square matrix does not show it.
+_TURNED = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
 # Kinds of adapters, and settings of the usual kind, under which a merge is another sum.
 _OTHERWISE = ("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern",
@@ -110,10 +113,15 @@ def _scaling(view: View) -> _Scaling | str:
         if data.get(key):
             return f"{key} is set"
     rank, alpha = data.get("r"), data.get("lora_alpha")
-    if type(rank) is not int or not isinstance(alpha, int | float) or rank < 1:
+    if type(rank) is not int or rank < 1:
         return "rank and alpha are not written"
-    scale = alpha / (math.sqrt(rank) if data.get("use_rslora") is True else rank)
-    return _Scaling(rank, scale) if math.isfinite(scale) else "alpha is not a number"
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool):
+        return "rank and alpha are not written"
+    by_root = data.get("use_rslora", False)
+    if by_root is not None and not isinstance(by_root, bool):
+        return "use_rslora is neither true nor false"
+    scale = alpha / (math.sqrt(rank) if by_root else rank)
+    return _Scaling(rank, scale) if abs(scale) < _LARGEST else "alpha is no usable number"
 
 
 def _merge(
@@ -134,6 +142,8 @@ def _merge(
             return f"{module}: {why}"
         if tensors[a].shape[0] != rank:
             return f"{module}: its rank is not the {rank} of adapter_config.json"
+        if module.rpartition(".")[2] in _TURNED and len({*tensors[weight].shape}) == 1:
+            return f"{module}: whether it is stored turned round cannot be seen"
         used.add(weight)
         made.append({
             "op": "merge", "tensor": f"{module}.weight", "weight": weight, "a": a, "b": b,
@@ -147,7 +157,9 @@ def _merge(
     if renamed is None or taken & {*new}:
         return "names would stand for two tensors"
     drops: list[Operation] = [{"op": "drop", "tensor": n} for n in (*parts, *used, *originals)]
-    return [*made, *renamed, *drops]
+    # Beside the merged weights they would be applied once more.
+    files = (f for f in view.checkpoint.files if f == _CONFIG or f.startswith("adapter_model."))
+    return [*made, *renamed, *drops, *({"op": "discard", "file": f} for f in files)]
 
 
 def _pairs(parts: Sequence[str]) -> Mapping[str, _Pair] | str:

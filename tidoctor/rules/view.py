@@ -581,8 +581,15 @@ class View:
         own = spellings(facts, "head")
         if self.embedding in own or self.head_is_unread:
             return None  # in the first case the class uses one matrix under one name for both
-        name = self._present((*own, *families.HEADS))
+        usual = tuple(n for n in families.HEADS if self._like_a_head(n))
+        name = self._present((*own, *usual))
         return None if name == self.embedding else name
+
+    def _like_a_head(self, name: str) -> bool:
+        """Whether a tensor by one of the usual names has the shape, where a class has another."""
+        embedding, tensor = self.tensors.get(self.embedding or ""), self.tensors.get(name)
+        known = self.generator is not None and self.generator.head is not None
+        return not known or not embedding or not tensor or tensor.shape == embedding.shape
 
     @cached_property
     def head_is_unread(self) -> bool:
