@@ -19,7 +19,7 @@ from tidoctor.casting import WIDTHS, cast
 from tidoctor.document import Document
 from tidoctor.document import parse as parse_document
 from tidoctor.errors import Unreadable
-from tidoctor.header import Entry, Header
+from tidoctor.header import Header
 from tidoctor.header import parse as parse_header
 from tidoctor.names import natural_key
 from tidoctor.source import CONFIG as CONFIG
@@ -157,10 +157,7 @@ class Checkpoint:
                 return row
         for weight in self.extras:
             if weight.name == file and weight.whole:
-                source, real = weight.whole
-                start = weight.header.data_start
-                rows = (_row(source, real, start, e) for e in weight.header.entries)
-                return next((row for row in rows if row.name == name), None)
+                return stored_rows(weight.name, weight.header, *weight.whole).get(name)
         return None
 
     def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
@@ -455,7 +452,7 @@ def _count(
     shadows: list[Tensor] = []
     mapped = index.weight_map if index else {}
     for weight in read:
-        rows = _rows(source, weight)
+        rows = stored_rows(weight.name, weight.header, source, weight.name)
         if tensors.keys().isdisjoint(rows):
             tensors |= rows
             continue
@@ -471,20 +468,18 @@ def _count(
     return tensors, tuple(shadows)
 
 
-def _rows(source: Source, weight: WeightFile) -> dict[str, Tensor]:
-    """Name → row for all of a file: columns at once, since a model may have 90,000 of them."""
-    file, start = weight.name, weight.header.data_start
-    columns = zip(*weight.header.entries, strict=True)
-    names, dtypes, shapes, begins, ends = columns if weight.header.entries else ((),) * 5
+def stored_rows(name: str, header: Header, source: Source, file: str) -> dict[str, Tensor]:
+    """Name → row for all of a weight file that stands as `file` at a source.
+
+    Columns at once, since a model may have 90,000 of them.
+    """
+    start = header.data_start
+    columns = zip(*header.entries, strict=True)
+    names, dtypes, shapes, begins, ends = columns if header.entries else ((),) * 5
     places = zip(
         repeat(source), repeat(file), map(start.__add__, begins), map(start.__add__, ends),
         strict=False,
     )  # fmt: skip
     spans = map(partial(tuple.__new__, Span), places)
-    table = zip(names, dtypes, shapes, repeat(file), spans, repeat(""), strict=False)
+    table = zip(names, dtypes, shapes, repeat(name), spans, repeat(""), strict=False)
     return dict(zip(names, map(partial(tuple.__new__, Tensor), table), strict=True))
-
-
-def _row(source: Source, file: str, start: int, entry: Entry) -> Tensor:
-    name, dtype, shape, begin, end = entry
-    return Tensor(name, dtype, shape, file, Span(source, file, start + begin, start + end))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
 from tidoctor.casting import WIDTHS
-from tidoctor.checkpoint import CONFIG, Checkpoint, Span, Tensor, WeightFile
+from tidoctor.checkpoint import CONFIG, Checkpoint, Span, Tensor, WeightFile, stored_rows
 from tidoctor.document import Document
 from tidoctor.errors import Refused
 from tidoctor.finding import Operation
@@ -244,16 +244,9 @@ class Draft:
         weight = next((w for w in self.before.extras if w.name == operation["file"]), None)
         if weight is None or weight.whole is None:
             raise Refused(self.before.source.name, f"there is no file {operation['file']!r}")
-        source, file = weight.whole
-        start = weight.header.data_start
-        rows = []
-        for name, dtype, shape, begin, end in weight.header.entries:
-            self._free(name)
-            rows.append(
-                Tensor(
-                    name, dtype, shape, weight.name, Span(source, file, start + begin, start + end)
-                )
-            )
+        rows = [*stored_rows(weight.name, weight.header, *weight.whole).values()]
+        for row in rows:
+            self._free(row.name)
         self.adopted.append(weight)
         self.rows[weight.name] = rows
         for i, row in enumerate(rows):

@@ -10,15 +10,12 @@ from typing import NamedTuple
 
 from tidoctor.casting import WIDTHS
 from tidoctor.checkpoint import Tensor
-from tidoctor.document import parse
 from tidoctor.finding import Cure, Evidence, Finding, Operation
 from tidoctor.names import is_adapter, printable, some_patterns, without_adapter
 from tidoctor.rules.renaming import line_of, renames, renaming
 from tidoctor.rules.rule import ERROR, NotApplicable, consent, found, rule
-from tidoctor.rules.view import View
+from tidoctor.rules.view import ADAPTER_CONFIG, View
 
-_CONFIG = "adapter_config.json"
-_CAP = 1_000_000  # bytes
 _LARGEST = 1e6  # of a scale; those in use are below a thousand
 # Modules that some families store turned round; a square matrix does not show it.
 _TURNED = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
@@ -77,7 +74,7 @@ def unmerged_adapter(view: View) -> Iterator[Finding]:
         merge = told if isinstance(told, str) else _merge(view, parts, moved, *told)
         if isinstance(merge, str):
             cure = consent("merge the adapter with the library that trained it", needs="merge")
-            obstacle = (Evidence(_CONFIG, f"it cannot be merged here: {printable(merge)}"),)
+            obstacle = (Evidence(ADAPTER_CONFIG, f"it cannot be merged here: {printable(merge)}"),)
         else:
             cure = consent("merge the adapter by what adapter_config.json says", *merge)
     else:
@@ -101,10 +98,9 @@ def unmerged_adapter(view: View) -> Iterator[Finding]:
 
 def _scaling(view: View) -> _Scaling | str:
     """Rank and scale of the adapter, or why they are not known."""
-    size = view.checkpoint.files.get(_CONFIG)
-    if size is None:
+    if ADAPTER_CONFIG not in view.checkpoint.files:
         return "there is no adapter_config.json, which says the scale"
-    data = parse(view.checkpoint.source.read(_CONFIG, 0, min(size, _CAP))).data
+    data = view.adapter_config
     if not isinstance(data, dict):
         return "adapter_config.json cannot be read"
     if data.get("peft_type") != "LORA":
@@ -158,7 +154,9 @@ def _merge(
         return "names would stand for two tensors"
     drops: list[Operation] = [{"op": "drop", "tensor": n} for n in (*parts, *used, *originals)]
     # Beside the merged weights they would be applied once more.
-    files = (f for f in view.checkpoint.files if f == _CONFIG or f.startswith("adapter_model."))
+    files = (
+        f for f in view.checkpoint.files if f == ADAPTER_CONFIG or f.startswith("adapter_model.")
+    )
     return [*made, *renamed, *drops, *({"op": "discard", "file": f} for f in files)]
 
 

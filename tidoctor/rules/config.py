@@ -28,7 +28,14 @@ from tidoctor.rules.rule import (
     safe,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, LAYER_COUNTS, MORE_ROWS, View, is_foreign_config
+from tidoctor.rules.view import (
+    ADAPTER_CONFIG,
+    FLOATS,
+    LAYER_COUNTS,
+    MORE_ROWS,
+    View,
+    is_foreign_config,
+)
 
 _DRAFT_PARTS = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
@@ -106,7 +113,7 @@ def adapter_only(view: View) -> Iterator[Finding]:
         ERROR,
         "this is an adapter, not a model" + (f"; its base is {printable(base)}" if base else ""),
         at=Location(
-            "adapter_config.json" if "adapter_config.json" in c.files else c.weights[0].name
+            ADAPTER_CONFIG if ADAPTER_CONFIG in c.files else c.weights[0].name
         ),
         evidence=(Evidence("folder", f"weights: {', '.join(w.name for w in c.weights)}"),),
         cure=advice(f"merge it into {printable(base)}" if base else "merge it into its base model"),
@@ -114,13 +121,7 @@ def adapter_only(view: View) -> Iterator[Finding]:
 
 
 def _adapter_base(view: View) -> str | None:
-    from tidoctor.document import parse
-
-    c = view.checkpoint
-    size = c.files.get("adapter_config.json")
-    if size is None:
-        return None
-    data = parse(c.source.read("adapter_config.json", 0, min(size, 1_000_000))).data
+    data = view.adapter_config
     base = data.get("base_model_name_or_path") if isinstance(data, dict) else None
     return base if isinstance(base, str) and base else None
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tidoctor import document
 from tidoctor.atlas import families
 from tidoctor.atlas.expectation import Expectation, expectation
 from tidoctor.atlas.expression import NotCovered
@@ -45,6 +46,9 @@ from tidoctor.rules.values import Progress, Values, survey
 
 if TYPE_CHECKING:
     from tidoctor.manifest import Manifest
+
+ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_CAP = 1_000_000  # bytes
 
 GENERATING = (
     "causal-lm",
@@ -514,6 +518,15 @@ class View:
             return "an adapter is not merged"
         matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}
         return quantised(self.tensors, matrices) or ""
+
+    @cached_property
+    def adapter_config(self) -> object:
+        """What adapter_config.json says; None where there is none, or none that can be read."""
+        size = self.checkpoint.files.get(ADAPTER_CONFIG)
+        if size is None:
+            return None
+        source = self.checkpoint.source
+        return document.parse(source.read(ADAPTER_CONFIG, 0, min(size, _ADAPTER_CAP))).data
 
     @cached_property
     def values(self) -> Mapping[str, Values]:

@@ -17,7 +17,15 @@ from tidoctor.atlas.learn.builds import (
 )
 from tidoctor.atlas.learn.fit import Vocabulary
 from tidoctor.atlas.learn.forms import SPELLED_OUT
-from tidoctor.atlas.learn.samples import Sampler, Values, get, is_inert, kinds_of_names, watched
+from tidoctor.atlas.learn.samples import (
+    Sampler,
+    Values,
+    distinct,
+    get,
+    is_inert,
+    kinds_of_names,
+    watched,
+)
 
 SECONDS = 30.0
 RANDOM = 40
@@ -266,12 +274,3 @@ def has(values: dict[str, Any], path: str) -> bool:
     except (KeyError, TypeError):
         return False
     return True
-
-
-def distinct(values: list[Any]) -> list[Any]:
-    """Without repetitions."""
-    found: list[Any] = []
-    for each in values:
-        if each not in found:
-            found.append(each)
-    return found

@@ -108,13 +108,18 @@ def alternatives(path: str, value: Any, compared: set[Any], activations: list[st
     return []
 
 
-def unlike(items: list[Any], value: Any) -> list[Any]:
-    """Without repetitions and without the given value."""
+def distinct(items: list[Any]) -> list[Any]:
+    """Without repetitions."""
     found: list[Any] = []
     for each in items:
-        if each != value and each not in found:
+        if each not in found:
             found.append(each)
     return found
+
+
+def unlike(items: list[Any], value: Any) -> list[Any]:
+    """Without repetitions and without the given value."""
+    return [each for each in distinct(items) if each != value]
 
 
 def changed(values: Values, path: str, value: Any) -> Values:
