@@ -12,7 +12,7 @@ import pytest
 import tidoctor
 from tests import checkpoints
 from tests.test_writer import EMBEDDING, HEAD, names, state, tensors
-from tidoctor.checkpoint import Span, Tensor
+from tidoctor.checkpoint import Section, Tensor
 from tidoctor.errors import Refused, Usage
 from tidoctor.form import Form, dtype_wish
 from tidoctor.sharding import byte_size, shares
@@ -35,7 +35,7 @@ def sharded(tmp_path: Path) -> Path:
 
 def rows(*sizes: int) -> list[Tensor]:
     where = Folder(Path(), name="x", kind="folder")
-    return [Tensor(str(i), "U8", (n,), "", Span(where, "x", 0, n)) for i, n in enumerate(sizes)]
+    return [Tensor(str(i), "U8", (n,), "", Section(where, "x", 0), 0, n) for i, n in enumerate(sizes)]
 
 
 # --- files -------------------------------------------------------------------------------------

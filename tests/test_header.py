@@ -6,6 +6,7 @@ import gc
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -25,6 +26,8 @@ from tidoctor.header import (
     serialise,
     span_bytes,
 )
+from tidoctor.headercolumns import columns
+from tidoctor.headertext import decode
 
 Table = dict[str, tuple[str, tuple[int, ...]]]
 Tensor = tuple[str, str, list[int], int]
@@ -637,3 +640,73 @@ def test_header_beyond_the_cap_is_not_written(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("tidoctor.header.HEADER_CAP", length - 1)
     with pytest.raises(Refused, match="exceed"):
         serialise([("a", "U8", [8], 8)], {})
+
+
+# --- what programs write is read by columns ----------------------------------------------------
+
+FIELDS = ("dtype", "shape", "data_offsets")
+STYLES = [(":", ","), (": ", ", "), (": ", ","), (":", ", ")]
+THREE = {
+    "__metadata__": {"format": "pt", "note": "a {brace} and, a comma"},
+    "größe.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [8, 32]},
+    "a.bias": {"dtype": "I64", "shape": [], "data_offsets": [0, 8]},
+    "empty": {"dtype": "U8", "shape": [0, 5], "data_offsets": [32, 32]},
+}
+
+
+def written(order: Sequence[str], style: tuple[str, str], table: Mapping[str, Any]) -> bytes:
+    """The text of a table by a program that writes fields in this order, with these blanks."""
+    turned = {n: {f: e[f] for f in order} if "dtype" in e else e for n, e in table.items()}
+    return json.dumps(turned, ensure_ascii=False, separators=style[::-1]).encode()
+
+
+@pytest.mark.parametrize("order", [*permutations(FIELDS)], ids="-".join)
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("padding", [0, 5])
+def test_a_table_is_read_by_columns_however_a_program_writes_it(
+    order: Sequence[str], style: tuple[str, str], padding: int
+) -> None:
+    raw = written(order, style, THREE) + b" " * padding
+    found = columns(raw)
+    assert found is not None
+    table, metadata = found
+    assert [*table.names] == ["größe.weight", "a.bias", "empty"]
+    assert metadata == THREE["__metadata__"]
+    header = header_of(len(raw).to_bytes(8, "little") + raw + bytes(32))
+    assert header.sound and header.names == ("a.bias", "größe.weight", "empty")
+    assert header.entries == (
+        Entry("a.bias", "I64", (), 0, 8),
+        Entry("größe.weight", "F32", (2, 3), 8, 32),
+        Entry("empty", "U8", (0, 5), 32, 32),
+    )
+
+
+# Characters that JSON is made of, at places where they may break a table or leave it whole.
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 400), st.integers(0, 3), st.sampled_from([*'{}[],:" \\-0123eE.a\n\0é', ""])
+    ),
+    max_size=2,
+)
+
+
+@given(st.permutations(FIELDS), st.sampled_from(STYLES), st.booleans(), EDITS)
+@settings(max_examples=500, deadline=None)
+def test_columns_say_nothing_that_the_decoder_would_not(
+    order: Sequence[str], style: tuple[str, str], headed: bool, edits: list[tuple[int, int, str]]
+) -> None:
+    table = {n: e for n, e in THREE.items() if headed or "dtype" in e}
+    text = written(order, style, table).decode()
+    for at, drop, put in edits:
+        text = text[: at % len(text)] + put + text[at % len(text) + drop :]
+    found = columns(text.encode())
+    assert found is not None or edits
+    if found is not None:
+        defects: list[str] = []
+        told = decode(text.encode(), lambda kind, said: defects.append(said))
+        assert type(told) is dict and not defects
+        assert told.pop("__metadata__", None) == found[1]
+        assert told == {
+            name: {"dtype": dtype, "shape": [*shape], "data_offsets": [begin, end]}
+            for name, dtype, shape, begin, end in zip(*found[0], strict=True)
+        }

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 # A module imports only from its own rank and from ranks before it.
 RANKS = (
     ("errors", "names", "finding", "form"),
-    ("casting", "document", "header", "headertext", "isolation", "jsonscan", "sniff", "source"),
+    ("casting", "document", "header", "headercolumns", "headertext", "isolation", "jsonscan", "sniff",
+     "source"),
     ("checkpoint", "pieced", "merging"),
     ("manifest",),
     ("atlas", "loaders", "promise"),

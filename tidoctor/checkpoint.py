@@ -47,24 +47,47 @@ class Span(NamedTuple):
     end: int
 
 
+class Section(NamedTuple):
+    """What the bytes of tensors are counted from: byte `start` of a file at a source."""
+
+    source: Source
+    file: str
+    start: int
+
+
 class Tensor(NamedTuple):
     """One row: a name, dtype and shape, the weight file it stands in and where its bytes are.
 
-    `stored` is the type that the bytes have there when a plan wants them converted, else empty.
+    These are bytes [begin, end) of a section; `span` says where in a file. `stored` is the type
+    that the bytes have there when a plan wants them converted, else empty.
     """
 
+    # One section for all rows of a file: a model may have 90,000 of them.
     name: str
     dtype: str
     shape: tuple[int, ...]
     file: str
-    span: Span
+    section: Section
+    begin: int
+    end: int
     stored: str = ""
+
+    @property
+    def span(self) -> Span:
+        """Where the bytes are, in the type that they have there."""
+        source, file, start = self.section
+        return Span(source, file, start + self.begin, start + self.end)
 
     @property
     def nbytes(self) -> int:
         """Length in bytes, once converted."""
-        length = self.span.end - self.span.begin
+        length = self.end - self.begin
         return length // WIDTHS[self.stored] * WIDTHS[self.dtype] if self.stored else length
+
+    def moved(self, span: Span) -> Tensor:
+        """The same row with its bytes at another place."""
+        source, file, begin, end = span
+        return self._replace(section=Section(source, file, 0), begin=begin, end=end)
 
 
 Reader = Callable[[Tensor, int, int], bytes]
@@ -146,8 +169,8 @@ class Checkpoint:
         """The rows of one file that is read, in the order of its data."""
         here = {t.name: t for t in self.shadows if t.file == weight.name}
         return [
-            row if (row := self.tensors[e.name]).file == weight.name else here[e.name]
-            for e in weight.header.entries
+            row if (row := self.tensors[name]).file == weight.name else here[name]
+            for name in weight.header.names
         ]
 
     def copy(self, file: str, name: str) -> Tensor | None:
@@ -423,7 +446,7 @@ def _entrance(
     listed = [f for f in weights if f in mapped]
     alone = weights.get(SINGLE)
     # A stub in place of model.safetensors is a finding; the tensors are looked for in the shards.
-    if alone and source.kind != "index" and (alone.header.entries or not listed):
+    if alone and source.kind != "index" and (alone.header.names or not listed):
         return "single", [SINGLE]
     if index and (listed or index.usable):
         return "index", listed
@@ -473,13 +496,10 @@ def stored_rows(name: str, header: Header, source: Source, file: str) -> dict[st
 
     Columns at once, since a model may have 90,000 of them.
     """
-    start = header.data_start
-    columns = zip(*header.entries, strict=True)
-    names, dtypes, shapes, begins, ends = columns if header.entries else ((),) * 5
-    places = zip(
-        repeat(source), repeat(file), map(start.__add__, begins), map(start.__add__, ends),
+    section = Section(source, file, header.data_start)
+    names, dtypes, shapes, begins, ends = header.columns
+    table = zip(
+        names, dtypes, shapes, repeat(name), repeat(section), begins, ends, repeat(""),
         strict=False,
     )  # fmt: skip
-    spans = map(partial(tuple.__new__, Span), places)
-    table = zip(names, dtypes, shapes, repeat(name), spans, repeat(""), strict=False)
     return dict(zip(names, map(partial(tuple.__new__, Tensor), table), strict=True))

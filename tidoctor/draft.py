@@ -171,9 +171,8 @@ class Draft:
             raise Refused(where, f"it is not said what {printable(name)} is made of")
         parts = [self._range(each) for each in ranges]
         first, _ = parts[0]
-        row = first._replace(
-            name=name, shape=tuple(shape), file="", span=Pieced(span for _, span in parts).span
-        )
+        whole = Pieced(span for _, span in parts).span
+        row = first.moved(whole)._replace(name=name, shape=tuple(shape), file="")
         if any(each.dtype != first.dtype for each, _ in parts):
             raise Refused(where, f"{printable(name)} would be of several dtypes")
         if row.nbytes != span_bytes(row.dtype, row.shape):
@@ -200,7 +199,7 @@ class Draft:
             span = merged(weight, a, b, scale)
         except ValueError as e:
             raise Refused(self.before.source.name, f"{printable(weight.name)}: {e}") from e
-        self._behind(weight, weight._replace(name=name, file="", span=span))
+        self._behind(weight, weight.moved(span)._replace(name=name, file=""))
 
     def _range(self, each: Mapping[str, object]) -> tuple[Tensor, Span]:
         row = self._find(str(each["tensor"]))
@@ -211,8 +210,8 @@ class Draft:
             0 <= begin <= end <= row.nbytes
         ):
             raise Refused(self.before.source.name, f"{printable(row.name)} has no such bytes")
-        start = row.span.begin
-        return row, row.span._replace(begin=start + begin, end=start + end)
+        span = row.span
+        return row, span._replace(begin=span.begin + begin, end=span.begin + end)
 
     # --- files ---
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from tidoctor import document as documents
 from tidoctor.checkpoint import INDEX_CAP, Index, Tensor, WeightFile, elements, read_index
 from tidoctor.document import Document
-from tidoctor.header import Header, serialise
+from tidoctor.header import Columns, Header, serialise
 from tidoctor.source import Source
 
 
@@ -31,7 +31,8 @@ def weight_file(name: str, was: WeightFile | None, rows: Sequence[Tensor]) -> We
             metadata["format"] = str(found["format"])
     raw, entries = serialise([(r.name, r.dtype, r.shape, r.nbytes) for r in rows], metadata)
     size = len(raw) + (entries[-1].end if entries else 0)
-    header = Header(entries=entries, metadata=metadata, defects=(), length=len(raw) - 8, size=size)
+    columns = Columns(*zip(*entries, strict=True))
+    header = Header(columns, metadata, defects=(), length=len(raw) - 8, size=size)
     return WeightFile(name, header, None)
 
 

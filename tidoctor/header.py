@@ -19,12 +19,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
-from operator import itemgetter
+from operator import itemgetter, sub
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 from tidoctor.errors import Refused
+from tidoctor.headercolumns import Columns as Columns
+from tidoctor.headercolumns import columns
 from tidoctor.headertext import (
     METADATA,
     U64_MAX,
@@ -114,17 +115,27 @@ class Defect(NamedTuple):
 class Header:
     """What the table of one file says, with all that is wrong about it.
 
-    `entries` have unique names (the last spelling of a repeated one, as in the library) and are
-    sorted by `begin` and `end`. `metadata` is None when there is no `__metadata__` object.
+    `columns` are its entries, with unique names (the last spelling of a repeated one, as in the
+    library), sorted by begin and end. `metadata` is None when there is no `__metadata__` object.
     `length` is that of the JSON text with its padding (0 when unknown) and `size` that of the
     file, both in bytes.
     """
 
-    entries: tuple[Entry, ...]
+    columns: Columns
     metadata: Mapping[str, object] | None
     defects: tuple[Defect, ...]
     length: int
     size: int
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the tensors, in the order of their data."""
+        return self.columns.names
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All tensors, in the order of their data."""
+        return tuple(map(partial(tuple.__new__, Entry), zip(*self.columns, strict=True)))
 
     @property
     def data_start(self) -> int:
@@ -179,28 +190,23 @@ def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP
         log.file(*wrong)
         if wrong[0] != "header-truncated":
             known = length if wrong[0] == "header-too-large" else 0
-            return Header((), None, log.close(), known, size)
+            return Header(Columns(), None, log.close(), known, size)
     stop = min(8 + length, size)
     raw = head[8:stop] + (read(len(head), stop) if stop > len(head) else b"")
     del head
     if len(raw) < length and not log:  # the file has shrunk since its size was taken
         log.file("header-truncated", cut_off(length, len(raw)))
+    room = size - 8 - length
     with no_collector():
-        cut = bool(log)
-        table = salvage(raw.decode("utf-8", "replace")) if cut else decode(raw, log.file)
-        del raw
-        entries, metadata = _contents(table, log)
-    if not cut and isinstance(table, dict):
-        # What an entry that was given up occupies is unknown, and so is what no entry occupies.
-        complete = len(entries) + (METADATA in table) == len(table)
-        whole = complete and not isinstance(table, Partial)
-        _layout(entries, size - 8 - length, whole, log)
-        if whole and not entries:
-            log.file("no-tensors", "the header names no tensor", refused=False)
-        if entries and length % 8:
-            text = f"the data starts at byte {8 + length:,}, which is not a multiple of 8"
-            log.file("misaligned", text, refused=False)
-    return Header(entries, metadata, log.close(), length, size)
+        if not log and (plain := _plain(raw, room)) is not None:
+            table, metadata = plain
+        else:
+            entries, metadata = _examined(raw, room, log)
+            table = Columns(*zip(*entries, strict=True))
+    if table.names and length % 8 and not any(defect.kind == "header-truncated" for defect in log):
+        text = f"the data starts at byte {8 + length:,}, which is not a multiple of 8"
+        log.file("misaligned", text, refused=False)
+    return Header(table, metadata, log.close(), length, size)
 
 
 def serialise(
@@ -270,6 +276,43 @@ class _Log(list[Defect]):
 # --- what the table says -----------------------------------------------------------------------
 
 
+def _plain(raw: bytes, room: int) -> tuple[Columns, Mapping[str, object] | None] | None:
+    """Entries in data order and metadata of a table with which nothing is wrong, else None."""
+    found = columns(raw)
+    if found is None or not {*found[0].dtypes} <= DTYPES.keys():
+        return None
+    table, metadata = found
+    if table.begins[1:] != table.ends[:-1]:  # some programs sort the names and not the data
+        table = table.in_data_order()
+    names, dtypes, shapes, begins, ends = table
+    if begins[0] or begins[1:] != ends[:-1] or ends[-1] != room:
+        return None
+    spans = {kind: span_bytes(*kind) for kind in {*zip(dtypes, shapes, strict=True)}}
+    lengths = map(spans.__getitem__, zip(dtypes, shapes, strict=True))
+    if [*lengths] != [*map(sub, ends, begins)]:
+        return None
+    # Equal objects are kept once: a model has many tensors of few types, end to end.
+    dtypes = [*map(_SAME.__getitem__, dtypes)]
+    return Columns(names, dtypes, shapes, begins, (*begins[1:], room)), metadata
+
+
+def _examined(
+    raw: bytes, room: int, log: _Log
+) -> tuple[tuple[Entry, ...], Mapping[str, object] | None]:
+    """Entries in data order and metadata of any table."""
+    cut = bool(log)
+    table = salvage(raw.decode("utf-8", "replace")) if cut else decode(raw, log.file)
+    entries, metadata = _contents(table, log)
+    if not cut and isinstance(table, dict):
+        # What an entry that was given up occupies is unknown, and so is what no entry occupies.
+        complete = len(entries) + (METADATA in table) == len(table)
+        whole = complete and not isinstance(table, Partial)
+        _layout(entries, room, whole, log)
+        if whole and not entries:
+            log.file("no-tensors", "the header names no tensor", refused=False)
+    return entries, metadata
+
+
 def _contents(table: object, log: _Log) -> tuple[tuple[Entry, ...], Mapping[str, object] | None]:
     """Entries in data order, and the metadata."""
     if not isinstance(table, dict):
@@ -277,41 +320,14 @@ def _contents(table: object, log: _Log) -> tuple[tuple[Entry, ...], Mapping[str,
         return (), None
     for name in repeated_keys(table):
         log.entry("duplicate-key", name, "occurs more than once in the header", name == METADATA)
-    found = _plain(table)
-    if found is None:
-        # Only the last of several rows of one name counts, yet each has to be well-formed.
-        rows = (_entry(*pair, log) for pair in pairs_of(table) if pair[0] != METADATA)
-        found = list({row.name: row for row in rows if row is not None}.values())
+    # Only the last of several rows of one name counts, yet each has to be well-formed.
+    rows = (_entry(*pair, log) for pair in pairs_of(table) if pair[0] != METADATA)
+    found = {row.name: row for row in rows if row is not None}.values()
     for name, *_, begin, end in [entry for entry in found if entry.begin > entry.end]:
         log.entry("bad-offsets", name, f"has [{begin}, {end}] for the range of its bytes")
     entries = sorted((e for e in found if e.begin <= e.end), key=itemgetter(3, 4))
     metadata = _metadata(table[METADATA], log) if METADATA in table else None
     return tuple(entries), metadata
-
-
-def _plain(table: dict[str, object]) -> list[Entry] | None:
-    """All entries at once, by columns; None when one of them needs a closer look by `_entry`."""
-    fields = {name: value for name, value in table.items() if name != METADATA}
-    if isinstance(table, Repeated) or not {*map(type, fields.values())} <= {dict}:
-        return None
-    rows = cast("list[dict[str, Any]]", [*fields.values()])
-    try:
-        dtypes, shapes, offsets = ([row[field] for row in rows] for field in _FIELDS)
-        known = {*dtypes} <= DTYPES.keys()
-    except (KeyError, TypeError):
-        return None
-    if not known or not {*map(type, chain(shapes, offsets))} <= {list}:
-        return None
-    numbers = [*chain.from_iterable(shapes), *chain.from_iterable(offsets)]
-    if not _whole(numbers) or not {*map(len, rows)} <= {3} or not {*map(len, offsets)} <= {2}:
-        return None
-    begins, ends = (map(itemgetter(i), offsets) for i in (0, 1))
-    # A model has many tensors of few types and shapes, each of which is kept once.
-    dtypes = [_SAME[dtype] for dtype in dtypes]
-    once: dict[tuple[int, ...], tuple[int, ...]] = {}
-    shapes = [once.setdefault(shape, shape) for shape in map(tuple, shapes)]
-    columns = zip(fields, dtypes, shapes, begins, ends, strict=True)
-    return [*map(partial(tuple.__new__, Entry), columns)]
 
 
 def _metadata(value: object, log: _Log) -> Mapping[str, object] | None:

@@ -275,10 +275,10 @@ def _proven(written: Checkpoint, planned: Checkpoint) -> Checkpoint:
     rows = dict(written.tensors)
     for name, row in rows.items():
         origin = planned.tensors.get(name)
-        if origin is None or not isinstance(origin.span.source, Folder):
+        if origin is None or not isinstance(origin.section.source, Folder):
             continue
         if (origin.dtype, origin.shape) == (row.dtype, row.shape):
-            rows[name] = row._replace(span=origin.span, stored=origin.stored)
+            rows[name] = row.moved(origin.span)._replace(stored=origin.stored)
     return replace(written, tensors=rows)
 
 

@@ -111,7 +111,7 @@ def write(
         dest=dest,
         files=tuple(part.name for part in parts),
         cost=cost_of(parts),
-        verified=sum(len(weight.header.entries) for weight in planned.weights),
+        verified=sum(len(weight.header.names) for weight in planned.weights),
         left_out=() if form.delta else others.left_out,
         overflows=overflows,
         steps=overlaid(planned) if form.delta else (),

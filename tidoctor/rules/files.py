@@ -221,7 +221,7 @@ def no_format_metadata(view: View) -> Iterator[Finding]:
     """
     for weight in view.checkpoint.weights:
         header = weight.header
-        if not header.entries or not header.sound:
+        if not header.names or not header.sound:
             continue
         metadata = header.metadata
         value = metadata.get("format") if metadata is not None else None
@@ -260,7 +260,7 @@ def empty_file(view: View) -> Iterator[Finding]:
     Cure: delete the stub; if it is all there is, look for the shards that the trainer wrote.
     """
     for weight, read, defects in _defects(view, _EMPTY):
-        rest = [w for w in view.checkpoint.weights if w is not weight and w.header.entries]
+        rest = [w for w in view.checkpoint.weights if w is not weight and w.header.names]
         cure: Cure = advice("look for the weights where the trainer saved them")
         if rest:
             cure = safe(

@@ -63,7 +63,7 @@ def patient(view: View) -> Patient:
         embeds=view.embedding_model is not None and view.wanted is None,
         served=view.wanted is not None or not (view.declared and view.declared.task == "base"),
         files={
-            w.name: {e.name: tuple(e.shape) for e in w.header.entries}
+            w.name: dict(zip(w.header.names, w.header.columns.shapes, strict=True))
             for w in (*c.weights, *c.extras)
         },
         index=c.index.weight_map if c.index else None,

@@ -303,7 +303,7 @@ def foreign_layout(view: View) -> Iterator[Finding]:
     rows of q and k stand in another order, and some programs fuse what others keep apart.
     """
     for weight in view.checkpoint.extras:
-        beside = [entry.name for entry in weight.header.entries]
+        beside = [*weight.header.names]
         if other := _program(beside):
             yield found(
                 NOTE,

@@ -49,7 +49,7 @@ def _line(index: Index, *path: str) -> Location:
 def _names_by_file(view: View) -> dict[str, set[str]]:
     """The names in each weight file, those that are not read included."""
     files = (*view.checkpoint.weights, *view.checkpoint.extras)
-    return {w.name: {e.name for e in w.header.entries} for w in files}
+    return {w.name: {*w.header.names} for w in files}
 
 
 def _holders(view: View) -> dict[str, list[str]]:
@@ -222,7 +222,7 @@ def _misplaced(view: View, index: Index, names: list[str], held: dict[str, list[
 def _taking_in(view: View, files: set[str], summary: str) -> Cure | None:
     """A new index over the files that are read and these; None when names would collide."""
     extras = [w for w in view.checkpoint.extras if w.name in files]
-    names = [e.name for w in extras for e in w.header.entries]
+    names = [n for w in extras for n in w.header.names]
     if len(set(names)) < len(names) or not set(names).isdisjoint(view.checkpoint.tensors):
         return None
     return safe(summary, *({"op": "adopt", "file": w.name} for w in extras), _REINDEX)
@@ -247,10 +247,7 @@ def unlisted_tensor(view: View) -> Iterator[Finding]:
     if view.checkpoint.entrance != "index" or not index.usable:
         raise NotApplicable("the files are not read through the index")
     unlisted = tuple(
-        e.name
-        for w in view.checkpoint.weights
-        for e in w.header.entries
-        if e.name not in index.weight_map
+        n for w in view.checkpoint.weights for n in w.header.names if n not in index.weight_map
     )
     if unlisted:
         yield found(
@@ -282,7 +279,7 @@ def unindexed_file(view: View) -> Iterator[Finding]:
     for weight in view.checkpoint.extras:
         if is_adapter_file(weight.name) or weight.name == SINGLE:
             continue
-        repeated = tuple(e.name for e in weight.header.entries if e.name in view.checkpoint.tensors)
+        repeated = tuple(n for n in weight.header.names if n in view.checkpoint.tensors)
         said = f"and repeats {_count(repeated)} of the model" if repeated else "and is not read"
         yield found(
             WARNING if repeated else NOTE,
@@ -397,7 +394,7 @@ def ambiguous_entry(view: View) -> Iterator[Finding]:
 
 
 def _single_beside_index(view: View, single: WeightFile, index: Index) -> Finding:
-    mapped, here = set(index.weight_map), {e.name for e in single.header.entries}
+    mapped, here = set(index.weight_map), {*single.header.names}
     files = set(index.weight_map.values())
     present = files <= {w.name for w in (*view.checkpoint.weights, *view.checkpoint.extras)}
     stub = not here

@@ -76,7 +76,7 @@ def statistics(
     checkpoint: Checkpoint, tensors: Iterable[Tensor], progress: Progress | None = None
 ) -> dict[str, Statistics | None]:
     """Of each tensor by name; None for types whose values numpy cannot be told to read."""
-    chosen = sorted(tensors, key=lambda t: (t.span.file, t.span.begin))
+    chosen = sorted(tensors, key=lambda t: (t.section.file, t.span.begin))
     total, done = sum(t.nbytes for t in chosen), 0
     found: dict[str, Statistics | None] = {}
     for tensor in chosen:

@@ -87,7 +87,7 @@ def survey(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str
 
     In a folder two threads take one tensor after the other; far away, one does.
     """
-    tensors = sorted(checkpoint.tensors.values(), key=lambda t: (t.span.file, t.span.begin))
+    tensors = sorted(checkpoint.tensors.values(), key=lambda t: (t.section.file, t.span.begin))
     total = sum(t.nbytes for t in tensors)
     done = 0
     found = {}
