@@ -283,7 +283,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
     if source.kind == "file":
         weight_names = [f for f in weight_names if f == source.chosen]
     if index:
-        weight_names += sorted({f for f in index.weight_map.values() if f not in files})
+        weight_names += sorted({*index.weight_map.values()} - files.keys())
         source.ahead(weight_names)
     headers = {f: h for f in weight_names if (h := _header(source, f)) is not None}
     if not headers and not index:
@@ -379,12 +379,13 @@ def read_index(source: Source, name: str, document: Document) -> Index:
     metadata = data.get("metadata")
     raw = data.get("weight_map")
     raw = raw if isinstance(raw, dict) else {}
-    listed = {file for file in raw.values() if isinstance(file, str)}
+    texts = {*map(type, raw.values())} <= {str}  # of 90,000 values as of one
+    listed = {*raw.values()} if texts else {f for f in raw.values() if isinstance(f, str)}
     checked = {file: _refusal(source, file) for file in sorted(listed)}
     plain = {file: posixpath.normpath(file) for file in listed}  # `./x` is x to every loader
     refused: list[tuple[str, str]] = []
     weight_map: dict[str, str] = {}
-    if {*map(type, raw.values())} <= {str} and not any(checked.values()):
+    if texts and not any(checked.values()):
         weight_map = raw if all(a == b for a, b in plain.items()) else {
             tensor: plain[file] for tensor, file in raw.items()
         }  # fmt: skip

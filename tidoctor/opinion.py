@@ -24,9 +24,10 @@ from tidoctor.atlas.expectation import Expectation, expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.finding import Diagnosis, Severity
-from tidoctor.names import is_adapter, natural_key
+from tidoctor.names import natural_key
 from tidoctor.rules.fitting import quantised
 from tidoctor.rules.view import View, is_foreign_config
+from tidoctor.wrappers import is_adapter
 
 SECONDS = 120.0
 MOST = 1 << 26  # bytes of an answer; that about DeepSeek-V3 with 45,395 tensors has 5 MB
@@ -211,10 +212,9 @@ def _unfit(view: View) -> str:
         return view.incomplete
     if view.quantisations:
         return "the weights are quantised"
-    tensors = view.checkpoint.tensors
-    if any(is_adapter(name) for name in tensors):
+    if view.kinds.first(is_adapter):
         return "an adapter is not merged"
-    return quantised(tensors, {t.dtype for t in tensors.values()}) or ""
+    return quantised(view.kinds, {t.dtype for t in view.checkpoint.tensors.values()}) or ""
 
 
 def _asked(

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidoctor.errors import Unreadable
-from tidoctor.names import collapse, natural_key
+from tidoctor.names import natural_key
+from tidoctor.patterns import collapse
 
 SCHEMA = "tidoctor.promise/1"
 CAP = 16_000_000  # bytes

@@ -85,13 +85,13 @@ def _write_promise(
     checkpoint: Checkpoint,
     loaders: Sequence[str] | None,
 ) -> None:
-    from tidoctor import promise, promising
-    from tidoctor.report.output import Output
-
     if path is None:
         return
     if len(sources) > 1:
         raise Usage("--write-promise", "is about one SOURCE", "write one promise at a time")
+    from tidoctor import promise, promising
+    from tidoctor.report.output import Output
+
     with Output(path) as out:
         out.write(promise.text(promising.promise(checkpoint, options.codes(loaders))))
 

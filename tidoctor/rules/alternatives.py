@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tidoctor.atlas import data, families
 from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
-from tidoctor.names import template
+from tidoctor.patterns import template
 from tidoctor.rules.fitting import Fit, Shapes, fit
 
 _MOST_CANDIDATES = 80  # classes tried in the place of one that does not fit

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidoctor.names import template
+from tidoctor.patterns import template
 from tidoctor.rules.alternatives import Correction, Others, Surplus, corrections, surplus_layers
 from tidoctor.rules.fitting import Fit, Gap, Misfit, Shape, Shapes
 from tidoctor.rules.fusions import Fusion, fusions

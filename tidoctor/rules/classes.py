@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Operation
-from tidoctor.names import brief, collapse, printable, some, some_patterns
+from tidoctor.names import brief, printable, some
+from tidoctor.patterns import collapse, some_patterns
 from tidoctor.rules.causes import AROUND_TEXT, Renaming, renamings
 from tidoctor.rules.fitting import Fit, Gap
 from tidoctor.rules.rule import (

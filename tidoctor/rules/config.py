@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tidoctor.atlas import families
 from tidoctor.atlas.identity import HIDDEN
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.header import DTYPES
-from tidoctor.names import brief, collapse, printable, some_patterns, template
+from tidoctor.names import brief, printable
+from tidoctor.patterns import Kinds, collapse, numbers_at, some_patterns, template
 from tidoctor.rules.causes import sliced
 from tidoctor.rules.likeness import likeness
 from tidoctor.rules.rule import (
@@ -39,7 +40,7 @@ from tidoctor.rules.view import (
 
 _DRAFT_PARTS = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
-_LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.(\d{1,9})\.")
+_LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.([0-9]{1,6})\.")
 _LAYER_PATH = re.compile(r".*?layers\.\d{1,9}\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
 
@@ -260,10 +261,10 @@ def mtp_layers(view: View) -> Iterator[Finding]:
     key = next((k for k in _DRAFT_COUNTS if view.setting(k)[0] is not None), None)
     declared, path = view.setting(key) if key else (None, ())
     count = declared if isinstance(declared, int) else 0
-    beyond = _beyond(view.tensors, layers)
+    beyond = [] if view.verbatim else _beyond(view.own_kinds, layers)
     if not count and not any(mark in n for n in beyond for mark in _DRAFT_PARTS):
         beyond = []  # layers like all others: the count is wrong (C06)
-    stored = [*beyond, *(n for n in view.tensors if "mtp" in n and _MTP.fullmatch(n))]
+    stored = [*beyond, *view.own_kinds.where(_MTP.fullmatch)]
     stored = list(dict.fromkeys(stored))
     if not stored and not count:
         raise NotApplicable("there are no such layers, and none are declared")
@@ -326,10 +327,15 @@ def _shared_with_body(view: View, beyond: Sequence[str]) -> dict[str, str]:
     return dict(sorted(shared.items()))
 
 
-def _beyond(names: Iterable[str], layers: object) -> list[str]:
+def _beyond(names: Kinds, layers: object) -> list[str]:
     if type(layers) is not int:
         return []
-    return [n for n in names if (layer := _LAYER.match(n)) and int(layer[1]) >= layers]
+    found = []
+    for kind in names.groups(_LAYER.match):
+        first = _LAYER.match(kind[0])
+        if first and max(numbers_at(first[0].count(".") - 1, kind)) >= layers:
+            found += [n for n in kind if (m := _LAYER.match(n)) and int(m[1]) >= layers]
+    return names.in_order(found)
 
 
 _NAMED = {

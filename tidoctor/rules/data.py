@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from tidoctor.checkpoint import Tensor, elements
 from tidoctor.finding import Evidence, Finding, Location
-from tidoctor.names import printable, some_patterns, template
+from tidoctor.names import printable
+from tidoctor.patterns import some_patterns, template
 from tidoctor.rules.rule import ERROR, LIKELY, NOTE, WARNING, CannotRun, advice, found, rule
 from tidoctor.rules.values import equal, suspects
 from tidoctor.rules.view import FLOATS, View

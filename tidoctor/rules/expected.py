@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from tidoctor.checkpoint import CONFIG
 from tidoctor.errors import Unreadable
 from tidoctor.finding import Evidence, Finding
-from tidoctor.names import printable, ranges, some_patterns, template
+from tidoctor.names import printable
+from tidoctor.patterns import ranges, some_patterns, template
 from tidoctor.rules.alternatives import Surplus
 from tidoctor.rules.causes import similar
 from tidoctor.rules.fitting import Fit, Gap, Misfit

@@ -15,6 +15,7 @@ from typing import Literal
 
 from tidoctor.atlas import data, regions, renames
 from tidoctor.atlas.expectation import Expectation, expectation
+from tidoctor.patterns import Kinds
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -94,6 +95,7 @@ class Fit:
         without: how many of those get no values.
         unclear: whether the loader's conversions could not be followed to the end.
         respelled: what loads all the same from another generation of names.
+        verbatim: whether names and shapes are to the letter those of a fresh save.
     """
 
     expected: Expectation
@@ -105,6 +107,7 @@ class Fit:
     unclear: bool = False
     respelled: tuple[Respelling, ...] = ()
     files: Shapes = field(default_factory=dict, repr=False, compare=False)
+    verbatim: bool = False
 
     @property
     def exact(self) -> bool:
@@ -125,8 +128,8 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
     expected = expectation(settings, class_name)
     needed = len(expected.memory) - len(expected.ties) - len(frozenset(expected.unsaved))
     if expected.saved and files == expected.saved:
-        # To the letter what a save of this class writes, which it takes back.
-        return Fit(expected, (), (), (), needed, 0, files=files)
+        # What a save of this class writes it takes back.
+        return Fit(expected, (), (), (), needed, 0, files=files, verbatim=True)
     prefix = data.current().layout(class_name).get("prefix", "")
     rules = renames.conversions(class_name, prefix, _model_types(settings))
     loading = renames.load(files, expected.memory, rules, prefix)
@@ -269,10 +272,10 @@ def is_unimportant(name: str) -> bool:
     return _UNIMPORTANT.search(name) is not None
 
 
-def quantised(names: Iterable[str], dtypes: Iterable[str]) -> str | None:
+def quantised(names: Kinds, dtypes: Iterable[str]) -> str | None:
     """What shows that weights are stored in a packed form; None when nothing does."""
     packed = sorted({d for d in dtypes if d.startswith(_PACKED)})
     if packed:
         return f"some tensors are {packed[0]}, which names and shapes of layers do not survive"
-    name = next((n for n in names if _QUANTISED.search(n)), None)
+    name = names.first(_QUANTISED.search)
     return None if name is None else f"{name} belongs to a quantised layer"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tidoctor.checkpoint import elements
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
 from tidoctor.header import span_bytes
-from tidoctor.names import natural_key, printable, ranges, some_patterns
+from tidoctor.names import natural_key, printable
+from tidoctor.patterns import Kinds, numbers_at, ranges, some_patterns
 from tidoctor.rules.fitting import Kind, Respelling, regrouped
 from tidoctor.rules.rule import (
     ERROR,
@@ -194,12 +195,16 @@ def _renumbered(view: View) -> tuple[dict[str, set[int]], int] | None:
     """(place of experts -> their numbers, how many there should be) where the numbers are odd."""
     counts = [view.setting(key)[0] for key in _EXPERT_COUNTS]
     count = next((c for c in counts if type(c) is int and c > 1), None)
-    if count is None:
+    if count is None or view.verbatim:
         return None
     numbers: dict[str, set[int]] = {}
-    for name in view.tensors:
-        if ".experts." in name and (m := _EXPERT.fullmatch(name)):
-            numbers.setdefault(m[1], set()).add(int(m[2]))
+    for kind in view.own_kinds.groups(_EXPERT.fullmatch):
+        place = _EXPERT.fullmatch(kind[0])
+        if place and max(numbers_at(place[1].count("."), kind)) < count:
+            continue
+        for name in kind:
+            if m := _EXPERT.fullmatch(name):
+                numbers.setdefault(m[1], set()).add(int(m[2]))
     odd = {
         at: ns for at, ns in numbers.items() if len(ns) == count and ns != set(range(count))
     }
@@ -304,7 +309,7 @@ def foreign_layout(view: View) -> Iterator[Finding]:
     """
     for weight in view.checkpoint.extras:
         beside = [*weight.header.names]
-        if other := _program(beside):
+        if other := _program(Kinds(beside)):
             yield found(
                 NOTE,
                 f"{printable(weight.name)} holds the model in the layout of {other}",
@@ -312,7 +317,7 @@ def foreign_layout(view: View) -> Iterator[Finding]:
                 evidence=(Evidence(weight.name, some_patterns(beside), len(beside)),),
                 caution="readers that take every .safetensors file load both",
             )
-    program = _program(view.tensors)
+    program = _program(view.own_kinds)
     if program is None:
         return
     fit = view.fit if view.settings else "there is no config.json"
@@ -337,10 +342,10 @@ def foreign_layout(view: View) -> Iterator[Finding]:
     )
 
 
-def _program(names: Collection[str]) -> str | None:
+def _program(names: Kinds) -> str | None:
     """Whose names these are."""
     for program, patterns in FOREIGN.items():
-        if all(any(map(p.fullmatch, names)) for p in patterns):
+        if all(names.first(p.fullmatch) for p in patterns):
             return program
     return None
 

@@ -41,8 +41,9 @@ def doubt(view: View) -> str | None:
     from tidoctor.atlas.identify import has_names
 
     name = families.modern_name(view.declared_name)
+    alike = (kind[0] for kind in view.own_kinds)
     try:
-        if name not in data.current().class_names or has_names(name, view.tensors):
+        if name not in data.current().class_names or has_names(name, alike):
             return None
     except NotCovered:
         return None

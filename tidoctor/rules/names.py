@@ -6,14 +6,8 @@ import re
 from collections.abc import Iterator
 
 from tidoctor.finding import Evidence, Finding
-from tidoctor.names import (
-    WRAPPER_INFIXES,
-    WRAPPER_PREFIXES,
-    modern,
-    printable,
-    some_patterns,
-    without_infixes,
-)
+from tidoctor.names import printable
+from tidoctor.patterns import some_patterns
 from tidoctor.rules.renaming import line_of, renames, renaming
 from tidoctor.rules.rule import (
     ERROR,
@@ -25,6 +19,7 @@ from tidoctor.rules.rule import (
     rule,
 )
 from tidoctor.rules.view import GENERATING, View
+from tidoctor.wrappers import WRAPPER_INFIXES, WRAPPER_PREFIXES, modern, without_infixes
 
 _WEIGHT_NORM = re.compile(r"(.*)\.(weight_g|weight_v)")
 _PARAMETRIZED = re.compile(r"(.*)\.parametrizations\.weight\.original[01]")
@@ -35,6 +30,9 @@ _OWN_PARTS = frozenset({
 _SUBCLASS = re.compile(r"(.*\.weight)\.(_data|_scale|_zero_point)")
 _SEQUENTIAL_HEAD = re.compile(
     r"((?:language_model\.|model\.)?(?:lm_head|embed_out))\.0\.(weight|bias)"
+)
+_NUMBERED_HEAD = re.compile(
+    r"(?:language_model\.|model\.)?(?:lm_head|embed_out)\.[0-9]+\.(?:weight|bias)"
 )
 # Modules that are plain matrices or norms in every family that has them. Packed experts
 # (`experts.down_proj`) are parameters of that name and legally carry no suffix.
@@ -69,14 +67,14 @@ def wrapper_prefix(view: View) -> Iterator[Finding]:
     Cure: strip the prefix. Headers and index change, no tensor does.
     """
     _not_adapter(view)
-    names = [n for n, bare in view.unwrapped.items() if bare != n]
     if view.wrappers:
+        names = view.kinds.in_order(view.wrapped)
         kinds = dict.fromkeys(view.wrappers)
         who = ", ".join(f"`{p}` ({WRAPPER_PREFIXES[p]})" for p in kinds)
-        operations = renames(view, names, lambda n: view.unwrapped[n])
+        operations = renames(view, names, view.unwrapped)
         yield found(
             ERROR,
-            f"{len(names)} of {len(view.unwrapped)} names carry the wrapper {who}",
+            f"{len(names)} of {len(view.checkpoint.tensors)} names carry the wrapper {who}",
             at=line_of(view, names[0]),
             tensors=tuple(names),
             evidence=(Evidence("names", some_patterns(names), list(view.wrappers)),),
@@ -124,7 +122,9 @@ def wrapper_infix(view: View) -> Iterator[Finding]:
 
     Cure: strip it. Headers and index change, no tensor does.
     """
-    names = [n for n, bare in view.unwrapped.items() if without_infixes(bare) != bare]
+    names = view.kinds.where(
+        lambda n: without_infixes(view.unwrapped(n)) != view.unwrapped(n)
+    )
     if not names:
         return
     who = [w for w in WRAPPER_INFIXES if any(f".{w}." in n for n in names)]
@@ -177,7 +177,7 @@ def bare_layout(view: View) -> Iterator[Finding]:
 
 
 def _canonical(view: View, name: str) -> str:
-    return without_infixes(view.unwrapped[name])
+    return without_infixes(view.unwrapped(name))
 
 
 @rule("N05", "mixed-layout", absorbs=("N04",))
@@ -228,8 +228,7 @@ def legacy_names(view: View) -> Iterator[Finding]:
 
     Cure: rename `gamma` to `weight` and `beta` to `bias`. For weight norm nothing has to be done.
     """
-    names = list(view.checkpoint.tensors)
-    old = [n for n in names if modern(n) != n]
+    old = view.kinds.where(lambda n: modern(n) != n)
     if old:
         operations = renames(view, old, modern)
         yield found(
@@ -240,12 +239,7 @@ def legacy_names(view: View) -> Iterator[Finding]:
             evidence=(Evidence("names", some_patterns(old)),),
             cure=renaming(operations, f"rename {len(old)} parameters"),
         )
-    normed = [
-        n
-        for n in names
-        if n.endswith(("_g", "_v", "0", "1"))
-        and (_WEIGHT_NORM.fullmatch(n) or _PARAMETRIZED.fullmatch(n))
-    ]
+    normed = view.kinds.where(lambda n: _WEIGHT_NORM.fullmatch(n) or _PARAMETRIZED.fullmatch(n))
     if normed:
         new = bool(_PARAMETRIZED.fullmatch(normed[0]))
         yield found(
@@ -277,7 +271,7 @@ def wrapped_module(view: View) -> Iterator[Finding]:
     # With a second number it is a list of heads, one for each codebook or further token.
     heads = [
         n
-        for n in names
+        for n in view.kinds.where(_NUMBERED_HEAD.fullmatch)
         if _SEQUENTIAL_HEAD.fullmatch(n) and n.replace("head.0.", "head.1.") not in names
     ]
     if heads:
@@ -290,7 +284,7 @@ def wrapped_module(view: View) -> Iterator[Finding]:
             evidence=(Evidence("names", some_patterns(heads)),),
             cure=renaming(operations, "rename it"),
         )
-    pieces = [n for n in names if ".weight._" in n and _SUBCLASS.fullmatch(n)]
+    pieces = view.kinds.where(_SUBCLASS.fullmatch)
     if pieces:
         yield found(
             ERROR,
@@ -319,13 +313,10 @@ def damaged_suffix(view: View) -> Iterator[Finding]:
     names = view.checkpoint.tensors
     cut = [
         n
-        for n, t in names.items()
-        if not n.endswith((".weight", ".bias"))
-        and t.shape
-        and _MODULES.fullmatch(view.unwrapped[n])
-        and f"{n}.weight" not in names
+        for n in view.kinds.where(lambda n: _MODULES.fullmatch(view.unwrapped(n)))
+        if names[n].shape and f"{n}.weight" not in names
     ]
-    twice = [n for n in names if n.endswith(".weight.weight")]
+    twice = view.kinds.where(lambda n: n.endswith(".weight.weight"))
     if not cut and not twice:
         return
     operations = renames(

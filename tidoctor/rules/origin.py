@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tidoctor.finding import Cure, Evidence, Finding, Operation
-from tidoctor.names import collapse, printable, some_patterns
+from tidoctor.names import printable
+from tidoctor.patterns import collapse, some_patterns
 from tidoctor.rules.fitting import is_unimportant
 from tidoctor.rules.rule import (
     LIKELY,

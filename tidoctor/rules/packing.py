@@ -10,7 +10,7 @@ GPTQModel, AutoAWQ, compressed-tensors, quanto, ModelOpt, MLX, AQLM; transformer
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from tidoctor.checkpoint import CONFIG, Tensor
 from tidoctor.document import parse
 from tidoctor.errors import Unreadable
 from tidoctor.finding import Location
-from tidoctor.names import template
+from tidoctor.patterns import Kinds, template
 
 if TYPE_CHECKING:
     from tidoctor.rules.view import View
@@ -124,15 +124,16 @@ class Declaration:
         return "mlx" if "quantization" in self.path and "bits" in self.settings else ""
 
 
-def _any_part(names: Collection[str]) -> bool:
-    """Whether any name may be that of a part: cheaply, as a big model has 90,000 plain ones."""
-    ends = {name.rpartition(".")[2] for name in names}
-    return any(map(_PART_ENDS.fullmatch, ends)) or "quant_state." in "\n".join(names)
+def _may_be_part(name: str) -> bool:
+    return bool(_PART_ENDS.fullmatch(name.rpartition(".")[2])) or "quant_state." in name
 
 
-def modules(tensors: Mapping[str, Tensor]) -> list[Module]:
-    """The modules that are stored in parts, or whose weight is of a packed type."""
-    if {t.dtype for t in tensors.values()} <= FLOATS and not _any_part(tensors):
+def modules(tensors: Mapping[str, Tensor], kinds: Kinds) -> list[Module]:
+    """The modules that are stored in parts, or whose weight is of a packed type.
+
+    `kinds` are those of the names of the tensors.
+    """
+    if {t.dtype for t in tensors.values()} <= FLOATS and not kinds.first(_may_be_part):
         return []
     by_stem: dict[str, dict[str, str]] = {}
     for name in tensors:

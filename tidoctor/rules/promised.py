@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterable, Iterator
 
 from tidoctor.finding import Cure, CureKind, Evidence, Finding, Outcome, Severity
-from tidoctor.names import printable, some, some_patterns
+from tidoctor.names import printable, some
+from tidoctor.patterns import some_patterns
 from tidoctor.promise import TIES, Promise
 from tidoctor.rules.rule import ERROR, NOTE, WARNING, NotApplicable, found, rule
 from tidoctor.rules.view import View

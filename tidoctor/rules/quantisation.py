@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
 from tidoctor.header import DTYPES
-from tidoctor.names import brief, printable, some_patterns
+from tidoctor.names import brief, printable
+from tidoctor.patterns import some_patterns
 from tidoctor.rules import packing
 from tidoctor.rules.packing import STORED_PACKED, Declaration, Module
 from tidoctor.rules.rule import (

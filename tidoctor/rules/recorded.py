@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidoctor.finding import Evidence, Finding, Location
-from tidoctor.names import printable, some_patterns
+from tidoctor.names import printable
+from tidoctor.patterns import some_patterns
 from tidoctor.rules.rule import ERROR, NotApplicable, advice, found, rule
 from tidoctor.rules.view import View
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from tidoctor.checkpoint import (
     INDEX,
@@ -174,6 +175,8 @@ def phantom_entry(view: View) -> Iterator[Finding]:
     may be the only trace of a loss: removing it asks for consent.
     """
     index = _index(view)
+    if view.index_agrees:
+        return
     inside = _names_by_file(view)
     off = [n for n, f in index.weight_map.items() if f in inside and n not in inside[f]]
     held = _holders(view) if off else {}
@@ -246,9 +249,9 @@ def unlisted_tensor(view: View) -> Iterator[Finding]:
     index = _index(view)
     if view.checkpoint.entrance != "index" or not index.usable:
         raise NotApplicable("the files are not read through the index")
-    unlisted = tuple(
+    unlisted = () if view.index_agrees else tuple(
         n for w in view.checkpoint.weights for n in w.header.names if n not in index.weight_map
-    )
+    )  # fmt: skip
     if unlisted:
         yield found(
             WARNING,
@@ -525,8 +528,8 @@ def wrong_total_size(view: View) -> Iterator[Finding]:
     if view.checkpoint.entrance != "index":
         raise NotApplicable("the files are not read through the index")
     view.need_whole()
-    total = sum(t.nbytes for t in view.checkpoint.tensors.values())
-    total += sum(t.nbytes for t in view.checkpoint.shadows)
+    rows = chain(view.checkpoint.tensors.values(), view.checkpoint.shadows)
+    total = sum(t.end - t.begin for t in rows)
     if index.has_metadata and index.total_size != total:
         written = "absent" if index.total_size is None else printable(repr(index.total_size))
         yield found(

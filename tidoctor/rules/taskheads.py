@@ -151,7 +151,9 @@ def foreign_head(view: View) -> Iterator[Finding]:
     view.need_config()
     if not view.must_generate:
         raise NotApplicable("the class does not generate")
-    extra = [t.name for n, t in view.tensors.items() if n.startswith(_FOREIGN_HEADS)]
+    extra = [
+        view.tensors[n].name for n in view.own_kinds.where(lambda n: n.startswith(_FOREIGN_HEADS))
+    ]
     if view.kin or (view.saved_as and view.saved_as.task in _HEADED_TASKS):
         return  # the head of the class that the files were saved from
     if extra:

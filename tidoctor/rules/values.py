@@ -199,7 +199,9 @@ def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
 
     From a page of zeros on, the neighbours on both sides are looked at until one has values.
     """
-    rows = [r for r in sorted(checkpoint.rows(weight), key=lambda r: r.span.begin) if r.nbytes]
+    rows = [r for r in checkpoint.rows(weight) if r.nbytes]
+    if not weight.whole:  # a planned file, whose data lie elsewhere
+        rows.sort(key=lambda r: r.span.begin)
     if not rows:
         return []
     first, last = rows[0].span.begin, min(rows[-1].span.end, weight.header.size)

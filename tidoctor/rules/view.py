@@ -21,18 +21,8 @@ from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location, Operation, Verdict
 from tidoctor.header import span_bytes
-from tidoctor.names import (
-    any_altered,
-    brief,
-    is_adapter,
-    modern,
-    peel,
-    printable,
-    roots,
-    some,
-    without_adapter,
-    without_infixes,
-)
+from tidoctor.names import brief, printable, some
+from tidoctor.patterns import Kinds, roots
 from tidoctor.promise import Promise
 from tidoctor.rules import packing
 from tidoctor.rules.alternatives import Others, others
@@ -43,6 +33,7 @@ from tidoctor.rules.packing import Module
 from tidoctor.rules.rule import CannotRun, NotApplicable, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 from tidoctor.rules.values import Progress, Values, survey
+from tidoctor.wrappers import is_adapter, is_altered, modern, peel, without_adapter, without_infixes
 
 if TYPE_CHECKING:
     from tidoctor.manifest import Manifest
@@ -163,7 +154,7 @@ class View:
 
     @cached_property
     def _peeled(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        return peel(self.checkpoint.tensors)
+        return peel(self.kinds)
 
     @property
     def wrappers(self) -> tuple[str, ...]:
@@ -171,23 +162,37 @@ class View:
         return self._peeled[1]
 
     @property
-    def unwrapped(self) -> Mapping[str, str]:
-        """Each name of the files, and what is left of it without wrapper prefixes."""
+    def wrapped(self) -> Mapping[str, str]:
+        """The names of the files that carry wrapper prefixes, and what is left without those."""
         return self._peeled[0]
+
+    def unwrapped(self, name: str) -> str:
+        """A name of the files without wrapper prefixes."""
+        return self._peeled[0].get(name, name)
 
     @cached_property
     def altered(self) -> bool:
         """Whether some name in the files may have an infix, an adapter part or an old spelling."""
-        return any_altered(self.checkpoint.tensors)
+        return self.kinds.first(is_altered) is not None
 
     @cached_property
-    def tensors(self) -> dict[str, Tensor]:
+    def kinds(self) -> Kinds:
+        """The names in the files, by kinds."""
+        return Kinds(self.checkpoint.tensors)
+
+    @cached_property
+    def own_kinds(self) -> Kinds:
+        """The canonical names, by kinds."""
+        return self.kinds if self.tensors is self.checkpoint.tensors else Kinds(self.tensors)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, Tensor]:
         """The tensors under their canonical names: no wrapper, no infix, no adapter parts."""
         if not self.wrappers and not self.altered:
-            return dict(self.checkpoint.tensors)
+            return self.checkpoint.tensors
         found: dict[str, Tensor] = {}
         for name, tensor in self.checkpoint.tensors.items():
-            bare = without_adapter(without_infixes(self.unwrapped[name]))
+            bare = without_adapter(without_infixes(self.unwrapped(name)))
             if bare is not None:
                 found.setdefault(modern(bare), tensor)
         return found
@@ -370,18 +375,24 @@ class View:
         if facts is None or not facts.prefix or not facts.uniform_prefix or not facts.embedding:
             raise NotApplicable("the family has no base prefix that is known")
         prefix = facts.prefix
-        prefixed = [n for n in self.tensors if n.startswith(prefix)]
+        prefixed = self.own_kinds.where(lambda n: n.startswith(prefix))
         # The body is told from the head by the first component: `lm_head`, `cls`, `score`.
         outside = {n.partition(".")[0] for n in facts.own}
-        others = [
-            n
-            for n in self.tensors
-            if not n.startswith(prefix) and n.partition(".")[0] not in outside
-        ]
+        others = self.own_kinds.where(
+            lambda n: not n.startswith(prefix) and n.partition(".")[0] not in outside
+        )
         bare_embedding = facts.embedding.removeprefix(prefix)
         if bare_embedding not in self.tensors and not _same_blocks(others, prefixed, prefix):
             return prefix, [], prefixed
         return prefix, others, prefixed
+
+    @cached_property
+    def index_agrees(self) -> bool:
+        """Whether the index places every tensor just where it is, and no copy is elsewhere."""
+        c = self.checkpoint
+        if c.index is None or c.shadows:
+            return False
+        return {name: tensor.file for name, tensor in c.tensors.items()} == c.index.weight_map
 
     # --- what the class promises ---
 
@@ -397,6 +408,11 @@ class View:
         if self.declared_name is None:
             return "config.json names no class"
         return self.fit_as(families.modern_name(self.declared_name))
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether names and shapes are known to be those of a fresh save. Raises as `fit`."""
+        return not isinstance(self.fit, str) and self.fit.verbatim
 
     def fit_as(self, class_name: str, *, raw: bool = False) -> Fit | str:
         """How the tensors fit a class under the config, or why that cannot be known.
@@ -509,15 +525,15 @@ class View:
     @cached_property
     def modules(self) -> tuple[Module, ...]:
         """The modules that are stored in parts, or whose weight is of a packed type."""
-        return tuple(packing.modules(self.tensors))
+        return tuple(packing.modules(self.tensors, self.own_kinds))
 
     @cached_property
     def packed(self) -> str:
         """Why names and shapes are not those of plain weights, "" where they are."""
-        if self.altered and any(map(is_adapter, self.checkpoint.tensors)):
+        if self.altered and self.kinds.first(is_adapter):
             return "an adapter is not merged"
         matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}
-        return quantised(self.tensors, matrices) or ""
+        return quantised(self.own_kinds, matrices) or ""
 
     @cached_property
     def adapter_config(self) -> object:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidoctor.finding import Cure, Evidence, Location, Operation
-from tidoctor.names import collapse, printable
+from tidoctor.names import printable
+from tidoctor.patterns import collapse
 from tidoctor.rules.causes import Renaming
 from tidoctor.rules.fitting import Gap, Misfit
 from tidoctor.rules.rule import consent, rename

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.finding import Certainty, Cure, Diagnosis, Finding, NotRun, Severity, Waived
-from tidoctor.names import collapse, printable
+from tidoctor.names import printable
+from tidoctor.patterns import collapse
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import Fact, clean, facts, patterns

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tidoctor.names import collapse, natural_key, printable, some_patterns
+from tidoctor.names import natural_key, printable
+from tidoctor.patterns import collapse, some_patterns
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import Fact, facts, table

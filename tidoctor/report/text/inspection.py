@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from tidoctor import rules
 from tidoctor.atlas.identity import Identity
 from tidoctor.checkpoint import Checkpoint, Tensor
-from tidoctor.names import collapse, natural_key, printable
+from tidoctor.names import natural_key, printable
+from tidoctor.patterns import collapse
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import table

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor
 from tidoctor.finding import Operation
-from tidoctor.names import collapse, printable, template
+from tidoctor.names import printable
+from tidoctor.patterns import collapse, template
 from tidoctor.report import units
 from tidoctor.report.plain import plain
 

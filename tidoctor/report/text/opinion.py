@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tidoctor.finding import Diagnosis
-from tidoctor.names import printable, some_patterns
+from tidoctor.names import printable
+from tidoctor.patterns import some_patterns
 from tidoctor.report import units
 from tidoctor.report.style import Style
 from tidoctor.report.text.layout import Fact, facts
