@@ -121,7 +121,7 @@ def _class(
         return wanted
     if model_type and (name := families.class_for(model_type, wanted)):
         return name
-    from tidoctor.rules.view import TASKS
+    from tidoctor.rules.subject import TASKS
 
     if wanted not in TASKS:
         raise Usage(

@@ -291,9 +291,8 @@ def _plain(raw: bytes, room: int) -> tuple[Columns, Mapping[str, object] | None]
     lengths = map(spans.__getitem__, zip(dtypes, shapes, strict=True))
     if [*lengths] != [*map(sub, ends, begins)]:
         return None
-    # Equal objects are kept once: a model has many tensors of few types, end to end.
-    dtypes = [*map(_SAME.__getitem__, dtypes)]
-    return Columns(names, dtypes, shapes, begins, (*begins[1:], room)), metadata
+    # A model has many tensors of few types, each of which is kept once.
+    return Columns(names, [*map(_SAME.__getitem__, dtypes)], shapes, begins, ends), metadata
 
 
 def _examined(

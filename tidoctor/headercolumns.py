@@ -74,7 +74,11 @@ def columns(raw: bytes) -> tuple[Columns, dict[str, str] | None] | None:
     shapes = _shapes(cells["shape"])
     if len({*cells["name"]}) != len(rows) or METADATA in cells["name"] or shapes is None:
         return None
-    begins, ends = ([*map(int, cells[side])] for side in ("begin", "end"))
+    ends = [*map(int, cells["end"])]
+    if cells["begin"] == ("0", *cells["end"][:-1]):  # end to end: each number is kept once
+        begins = [0, *ends[:-1]]
+    else:
+        begins = [*map(int, cells["begin"])]
     return Columns(cells["name"], cells["dtype"], shapes, begins, ends), metadata
 
 

@@ -22,6 +22,7 @@ FATAL = frozenset({"syntax", "too-deep", "too-large"})
 # Hostile files hold millions of anything: what is told per kind, and what ends the reading.
 _LISTED = 100
 _MOST_PROBLEMS = 100_000
+_MANY = 1_000  # members
 _MOST_VALUES = 1_000_000
 _WORDS: dict[str, object] = {"true": True, "false": False, "null": None}
 _NON_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
@@ -354,6 +355,9 @@ def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a key is repeated")
+    if len(members) > _MANY:  # an index, which names a few files for 90,000 tensors
+        once: dict[object, object] = {}
+        members = {k: once.setdefault(v, v) if type(v) is str else v for k, v in members.items()}
     return members
 
 

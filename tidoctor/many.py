@@ -10,14 +10,16 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from tidoctor.errors import Unreadable
 from tidoctor.source import INDEX_SUFFIX, WEIGHT_SUFFIX
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 WORKERS = 4  # sources examined at a time, at most
 
@@ -144,7 +146,11 @@ class Ahead(Generic[T]):
         self._look = look
         self._left = deque(sources)
         several = len(self._left) > 1
-        self._pool = ThreadPoolExecutor(WORKERS) if several else None
+        self._pool = None
+        if several:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(WORKERS)
         self._begun: deque[tuple[str, Future[T]]] = deque()
 
     def __call__(self, source: str) -> T:

@@ -26,7 +26,8 @@ from tidoctor.checkpoint import Checkpoint
 from tidoctor.finding import Diagnosis, Severity
 from tidoctor.names import natural_key
 from tidoctor.rules.fitting import quantised
-from tidoctor.rules.view import View, is_foreign_config
+from tidoctor.rules.subject import is_foreign_config
+from tidoctor.rules.view import View
 from tidoctor.wrappers import is_adapter
 
 SECONDS = 120.0

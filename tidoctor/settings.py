@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -143,6 +142,8 @@ def _text(path: Path) -> str:
 
 
 def _table(path: Path, text: str, *, strict: bool) -> Mapping[str, object] | None:
+    import tomllib
+
     try:
         if any(_ASIDE.sub("", line).count(".") > _DOTS for line in text.splitlines()):
             raise ValueError("a key has too many parts")

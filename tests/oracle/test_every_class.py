@@ -18,7 +18,7 @@ from tidoctor.atlas import families, learner
 from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Severity
 from tidoctor.header import serialise
-from tidoctor.rules.view import GENERATING
+from tidoctor.rules.subject import GENERATING
 
 DTYPES = {
     "torch.float32": ("F32", 4), "torch.bfloat16": ("BF16", 2), "torch.float16": ("F16", 2),

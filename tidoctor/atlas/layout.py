@@ -213,7 +213,7 @@ class Expansion:
             own.pop(left_out, None)
         self._limit(len(own) * (len(places) - 1))  # once they were counted when they were made
         for place in places:
-            tensors.update({place + tensor: shape for tensor, shape in own.items()})
+            tensors.update(zip(map(place.__add__, own), own.values(), strict=True))
 
     def _limit(self, made: int) -> None:
         self._left -= made
@@ -256,7 +256,7 @@ class _Filler:
             if len(tensors) + children > most:
                 raise NotCovered(_TOO_MANY)
             shape = self._shape(row)
-            tensors.update({f"{name}{n}{piece}": shape for n in range(children)})
+            tensors.update(dict.fromkeys([f"{name}{n}{piece}" for n in range(children)], shape))
             return
         for n in range(children):
             self._indices[variable] = n

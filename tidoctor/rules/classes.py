@@ -27,7 +27,8 @@ from tidoctor.rules.rule import (
     safe,
     set_key,
 )
-from tidoctor.rules.view import GENERATING, View
+from tidoctor.rules.subject import GENERATING
+from tidoctor.rules.view import View
 from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, place, renaming_cure
 
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")

@@ -15,6 +15,7 @@ from tidoctor.names import brief, printable
 from tidoctor.patterns import Kinds, collapse, numbers_at, some_patterns, template
 from tidoctor.rules.causes import sliced
 from tidoctor.rules.likeness import likeness
+from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -29,14 +30,8 @@ from tidoctor.rules.rule import (
     safe,
     set_key,
 )
-from tidoctor.rules.view import (
-    ADAPTER_CONFIG,
-    FLOATS,
-    LAYER_COUNTS,
-    MORE_ROWS,
-    View,
-    is_foreign_config,
-)
+from tidoctor.rules.subject import LAYER_COUNTS, is_foreign_config
+from tidoctor.rules.view import ADAPTER_CONFIG, MORE_ROWS, View
 
 _DRAFT_PARTS = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")

@@ -32,7 +32,8 @@ from tidoctor.rules.rule import (
     rule,
     set_key,
 )
-from tidoctor.rules.view import LAYER_COUNTS, View, spellings
+from tidoctor.rules.subject import LAYER_COUNTS
+from tidoctor.rules.view import View, spellings
 from tidoctor.rules.wording import (
     MOST_ROWS,
     gap_rows,

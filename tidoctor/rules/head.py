@@ -8,6 +8,7 @@ from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG, Tensor
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation, Severity
 from tidoctor.names import brief, printable
+from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -22,7 +23,7 @@ from tidoctor.rules.rule import (
     rule,
     safe,
 )
-from tidoctor.rules.view import FLOATS, MORE_ROWS, View
+from tidoctor.rules.view import MORE_ROWS, View
 
 # Run with five releases and a probe of 23 more.
 _DROPPED_BY_4 = Evidence(

@@ -14,7 +14,8 @@ from tidoctor.finding import Cure, Outcome, Verdict
 from tidoctor.loaders import Asked, Examination, Patient
 from tidoctor.loaders.patient import Answer, Copy, Loading
 from tidoctor.rules.rule import CannotRun, safe
-from tidoctor.rules.view import UNREADABLE, WRITING, View
+from tidoctor.rules.subject import UNREADABLE, WRITING
+from tidoctor.rules.view import View
 
 Prescribe = Callable[[View, Sequence[Asked], Sequence[Verdict]], Mapping[str, tuple[str, str]]]
 """From a checkpoint and what loaders make of it to `LOADER@VERSION` -> (words, command) of a copy

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tidoctor.finding import Evidence, Finding, Location, Outcome, Verdict
 from tidoctor.rules.rule import ERROR, NOTE, PROVEN, NotApplicable, found, rule
-from tidoctor.rules.view import WRITING, View
+from tidoctor.rules.subject import WRITING
+from tidoctor.rules.view import View
 
 if TYPE_CHECKING:
     from tidoctor.loaders import Asked, Patient

@@ -18,7 +18,8 @@ from tidoctor.rules.rule import (
     found,
     rule,
 )
-from tidoctor.rules.view import GENERATING, View
+from tidoctor.rules.subject import GENERATING
+from tidoctor.rules.view import View
 from tidoctor.wrappers import WRAPPER_INFIXES, WRAPPER_PREFIXES, modern, without_infixes
 
 _WEIGHT_NORM = re.compile(r"(.*)\.(weight_g|weight_v)")

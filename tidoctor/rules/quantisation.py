@@ -11,7 +11,7 @@ from tidoctor.header import DTYPES
 from tidoctor.names import brief, printable
 from tidoctor.patterns import some_patterns
 from tidoctor.rules import packing
-from tidoctor.rules.packing import STORED_PACKED, Declaration, Module
+from tidoctor.rules.packing import FLOATS, STORED_PACKED, Declaration, Module
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -26,7 +26,7 @@ from tidoctor.rules.rule import (
     rule,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, View
+from tidoctor.rules.view import View
 from tidoctor.rules.wording import place
 
 _MOST_BYTES = 64_000_000  # of biases read to see whether they are zero

@@ -29,7 +29,8 @@ from tidoctor.rules.rule import (
     rule,
     safe,
 )
-from tidoctor.rules.view import View, missing_shards
+from tidoctor.rules.subject import missing_shards
+from tidoctor.rules.view import View
 
 _REINDEX = {"op": "reindex"}
 _KNOWN = ("diffusion_pytorch_model", "open_clip_", "adapter_model", "pytorch_lora_weights")

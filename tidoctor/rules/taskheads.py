@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tidoctor.finding import Evidence, Finding, Location
 from tidoctor.names import printable, some
 from tidoctor.rules.causes import similar
+from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -19,7 +20,8 @@ from tidoctor.rules.rule import (
     rule,
     set_key,
 )
-from tidoctor.rules.view import FLOATS, GENERATING, View
+from tidoctor.rules.subject import GENERATING
+from tidoctor.rules.view import View
 from tidoctor.rules.wording import gap_rows, place
 
 _HEADED_TASKS = (

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from tidoctor.checkpoint import Tensor
 from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable
+from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import LIKELY, WARNING, CannotRun, NotApplicable, found, rule
 from tidoctor.rules.statistics import decoder
-from tidoctor.rules.view import FLOATS, View
+from tidoctor.rules.view import View
 from tidoctor.rules.wording import place
 
 _ROWS = 4096  # looked at, evenly spaced

@@ -13,12 +13,12 @@ Formats: IEEE 754 for F64, F32 and F16; bfloat16; OCP 8-bit (E4M3, E5M2) and mic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from tidoctor.checkpoint import Checkpoint, Reader, Tensor, WeightFile
+from tidoctor.checkpoint import Checkpoint, Reader, Span, Tensor, WeightFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +92,8 @@ def survey(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str
     done = 0
     found = {}
     here = hasattr(checkpoint.source, "pieces")
+    from concurrent.futures import ThreadPoolExecutor
+
     pool = ThreadPoolExecutor(2 if here else 1, "values")
     try:
         seen = pool.map(partial(_look, checkpoint, _PIECE if here else _READ), tensors)
@@ -199,19 +201,16 @@ def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
 
     From a page of zeros on, the neighbours on both sides are looked at until one has values.
     """
+    if not weight.header.names or not (bare := _bare_pages(_data(checkpoint, weight))):
+        return []
     rows = [r for r in checkpoint.rows(weight) if r.nbytes]
-    if not weight.whole:  # a planned file, whose data lie elsewhere
-        rows.sort(key=lambda r: r.span.begin)
     if not rows:
         return []
-    first, last = rows[0].span.begin, min(rows[-1].span.end, weight.header.size)
+    rows.sort(key=lambda r: r.span.begin)
     found: dict[int, Tensor] = {}
-    source, file = rows[0].span[:2]
     with checkpoint.reading(rows[0].span) as read:
-        for begin, end in pages(max(last - first, 0)):
-            if source.read(file, first + begin, first + end).strip(b"\0"):
-                continue
-            ends = (i for i, r in enumerate(rows) if r.span.end > first + begin)
+        for begin in bare:
+            ends = (i for i, r in enumerate(rows) if r.span.end > begin)
             here = next(ends, len(rows) - 1)
             for side in (range(here, -1, -1), range(here + 1, len(rows))):
                 for i in side:
@@ -221,6 +220,25 @@ def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
                         break
                     found[i] = rows[i]
     return [found[i] for i in sorted(found)]
+
+
+def _data(checkpoint: Checkpoint, weight: WeightFile) -> Span:
+    """All bytes of the tensors of a file, as far as they are there."""
+    if weight.whole:
+        start, ends = weight.header.data_start, weight.header.columns.ends
+        return Span(*weight.whole, start, min(start + max(ends), weight.header.size))
+    spans = sorted((r.span for r in checkpoint.rows(weight)), key=attrgetter("begin"))
+    return spans[0]._replace(end=min(spans[-1].end, weight.header.size))
+
+
+def _bare_pages(data: Span) -> list[int]:
+    """Where those of three pages begin that hold nothing but zeros."""
+    source, file, first, last = data
+    return [
+        first + begin
+        for begin, end in pages(max(last - first, 0))
+        if not source.read(file, first + begin, first + end).strip(b"\0")
+    ]
 
 
 # --- equal tensors -------------------------------------------------------------------------------
