@@ -298,7 +298,7 @@ def test_hostile_text_stays_text(format_: Format, checkpoint: Checkpoint) -> Non
         SAVED_BASE, message=HOSTILE, tensors=(HOSTILE,), evidence=(Evidence(HOSTILE, HOSTILE),),
         location=Location(HOSTILE), caution=HOSTILE, not_=HOSTILE,
     )  # fmt: skip
-    found = replace(ILL, findings=(odd,), waived=(replace(WAIVED.waived[0], reason=HOSTILE),))
+    found = replace(ILL, findings=(odd,), waived=(WAIVED.waived[0]._replace(reason=HOSTILE),))
     text = whole(format_, checkpoint, found)
     assert not {"\x1b", "\ud800", "\r"} & set(text)
     assert text.encode()

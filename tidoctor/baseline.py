@@ -10,8 +10,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tidoctor.errors import Unreadable
 from tidoctor.finding import Diagnosis, Finding, Severity, Waived
@@ -23,8 +24,7 @@ _SEVERITIES = {str(s): s for s in Severity}
 Entry = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(NamedTuple):
     """The findings of a file by source; `path` is the file, which need not exist."""
 
     path: Path

@@ -111,8 +111,7 @@ class WeightFile:
         return shard_of(self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """`model.safetensors.index.json`: which file holds which tensor, as far as it can be read."""
 
     file: str

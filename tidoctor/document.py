@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tidoctor.jsonscan import (
     BLANK,
@@ -208,8 +209,7 @@ def _compact(value: object, style: _Style) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Style:
+class _Style(NamedTuple):
     """How a document writes: `indent` of one level (None: on one line) and separators."""
 
     indent: str | None

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 class Severity(IntEnum):
@@ -41,8 +42,7 @@ Operation = Mapping[str, object]
 """One step of a cure, such as `{"op": "rename", "from": "a", "to": "b"}`; see `tidoctor.plan`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A place in a file of the checkpoint; `line` counts from 1, None when there is no line."""
 
     file: str
@@ -52,8 +52,7 @@ class Location:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One fact that a finding rests on.
 
     `where` is a location (`config.json:28`) or a subject (`names`, `size`, `bytes`),
@@ -112,16 +111,14 @@ class Finding:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class NotRun:
+class NotRun(NamedTuple):
     """A rule that could not run, and why. Skipping is a value, never silence."""
 
     code: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Waived:
+class Waived(NamedTuple):
     """A finding that was accepted beforehand: why, and which file says so."""
 
     finding: Finding

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from operator import itemgetter, sub
 from types import MappingProxyType
@@ -111,8 +110,7 @@ class Defect(NamedTuple):
     refused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What the table of one file says, with all that is wrong about it.
 
     `columns` are its entries, with unique names (the last spelling of a repeated one, as in the

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, repeat
+from typing import NamedTuple
 
 from tidoctor.names import natural_key, some
 
@@ -181,8 +181,7 @@ def some_patterns(names: Iterable[str], most: int = 3) -> str:
     return some([pattern for pattern, _ in collapse(names)], most)
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(NamedTuple):
     """Where the layers of a checkpoint stand: every path in front of a first layer number."""
 
     counts: Mapping[str, int]  # "model.layers" → number of tensors below it

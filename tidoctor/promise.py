@@ -12,8 +12,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tidoctor.errors import Unreadable
 from tidoctor.names import natural_key
@@ -30,8 +30,7 @@ Kind = tuple[str, tuple[int, ...]]
 """A dtype and a shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(NamedTuple):
     """What a checkpoint was when the promise was given.
 
     `tensors` has the dtype and shape of each name, `tie` is whether head and embedding are one

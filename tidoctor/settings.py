@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 from tidoctor.errors import Unreadable, Usage
 from tidoctor.finding import Diagnosis, Finding, Severity, Waived
@@ -27,8 +28,7 @@ _WAIVER_KEYS = ("code", "source", "reason")
 FAIL_ON = (*(str(s) for s in reversed(Severity)), "never")
 
 
-@dataclass(frozen=True, slots=True)
-class Waiver:
+class Waiver(NamedTuple):
     """Findings that a project accepts, and why.
 
     `codes` are those of rules, `source` a pattern for names of sources in which `*` also stands

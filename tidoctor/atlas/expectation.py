@@ -12,8 +12,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidoctor.atlas import data, families
 from tidoctor.atlas.configs import Resolved, resolve
@@ -34,8 +33,7 @@ _ASIDE = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(NamedTuple):
     """The tensors of one class under one config.
 
     Attributes:

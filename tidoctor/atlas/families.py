@@ -13,10 +13,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 # Generic names of the output projection and of the token embedding, likely ones first, for
 # families transformers does not know.
@@ -30,8 +29,7 @@ OLD_SPELLINGS: Mapping[str, str]
 _FSDP = "FSDP"
 
 
-@dataclass(frozen=True, slots=True)
-class ClassFacts:
+class ClassFacts(NamedTuple):
     """One model class and its layout on disk.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 HIDDEN = (
     "activation, epsilons, rotary base and scaling, attention window, dropout, token ids and,"
@@ -45,8 +46,7 @@ class Candidate:
     differs: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What names and shapes say about a model.
 
     Attributes:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tidoctor.atlas import families
 from tidoctor.atlas.configs import Absent, Resolved
@@ -31,8 +30,7 @@ _TOO_MANY = f"the config asks for more than {MOST_TENSORS} tensors"
 _VARIABLE = re.compile(r"\{([ijkl])\}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """A template of names, taken apart at its index variables."""
 
     pieces: tuple[str, ...]  # what stands between the indices
@@ -44,8 +42,7 @@ class _Row:
     shape_reads: tuple[str, ...]  # which indices it depends on
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     row: _Row  # its prefix as a template without shape
     class_name: str
     task: str
@@ -53,16 +50,14 @@ class _Part:
     without: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(NamedTuple):
     rows: tuple[_Row, ...]
     parts: tuple[_Part, ...]
     pinned: Mapping[str, list[object]]
     uncovered: str  # why nothing is known of it, "" where something is
 
 
-@dataclass(frozen=True, slots=True)
-class Tie:
+class Tie(NamedTuple):
     """A template of names that share the bytes of others while a condition holds."""
 
     alias: str

@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidoctor.atlas import families
 from tidoctor.atlas.expression import NotCovered
@@ -294,8 +294,7 @@ class _Unclear(Exception):
     """What the operation yields is not known here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ways:
+class Ways(NamedTuple):
     """How tensors are put together and cut, for what stands for them: a shape, or more than that.
 
     Attributes:
@@ -311,8 +310,7 @@ class Ways:
     cut: Callable[[Any, int, int, int], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """What an operation may ask for: the patterns, the first name in memory, the shapes there."""
 
     sources: tuple[str, ...]
@@ -502,8 +500,7 @@ class Fed:
     feed: Feed | None = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """A tensor in memory that stays without values.
 
     Attributes:
@@ -517,8 +514,7 @@ class Missing:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """A tensor whose shape, once loaded, is not the wanted one.
 
     Attributes:

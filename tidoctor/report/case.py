@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidoctor.finding import Severity
 from tidoctor.report.text import Text
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from tidoctor.report.style import Style
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """A source under the name that it is told by; `remarks` is what was done or not done."""
 
     name: str

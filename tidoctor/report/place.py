@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from tidoctor.checkpoint import CONFIG
@@ -27,8 +26,7 @@ _LOCAL = frozenset({"folder", "file", "index"})
 _KEYS = ("tie_word_embeddings", "architectures", "model_type")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A file of the checkpoint; `line` from 1, None without one; `width` its length in characters.
 
     `speaks_of` is the file that the finding itself names, where it is another one.

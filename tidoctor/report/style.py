@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 # Select Graphic Rendition, ECMA-48 section 8.3.117.
 _CODES: Mapping[str, str] = MappingProxyType(
@@ -29,8 +28,7 @@ class When(StrEnum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(NamedTuple):
     """Colours, or none."""
 
     colour: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidoctor.atlas import data, families
 from tidoctor.atlas.expectation import expectation
@@ -40,8 +40,7 @@ def candidates(class_name: str, files: Shapes) -> list[tuple[str, str]]:
     return [(name, model_type) for _, _, name, model_type in sorted(found)]
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
+class Others(NamedTuple):
     """Classes that the files fit exactly under the same settings.
 
     Attributes:
@@ -101,8 +100,7 @@ def _numbered(name: str) -> bool:
     return bool(template(name)[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(NamedTuple):
     """One key of the config whose other value makes every shape right.
 
     `missing` are the tensors that the class would still lack.
@@ -194,8 +192,7 @@ def _values(old: int, ratios: Iterable[tuple[int, int]]) -> set[int]:
     return {v for v in values if v > 0 and v != old}
 
 
-@dataclass(frozen=True, slots=True)
-class Surplus:
+class Surplus(NamedTuple):
     """Whole layers in the files beyond those that the class has.
 
     Attributes:

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidoctor.patterns import template
 from tidoctor.rules.alternatives import Correction, Others, Surplus, corrections, surplus_layers
@@ -26,8 +26,7 @@ AROUND_TEXT = re.compile(
 # --- renamed components -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Renaming:
+class Renaming(NamedTuple):
     """One component under another name.
 
     Attributes:
@@ -183,8 +182,7 @@ def sliced(misfits: Sequence[Misfit]) -> int | None:
 # --- who explains what --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(NamedTuple):
     """The tensors of which other rules have spoken.
 
     Attributes:
@@ -196,8 +194,7 @@ class Explained:
     shapes: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """The differences between a checkpoint and its class, each under one cause.
 
     Attributes:

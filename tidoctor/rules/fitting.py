@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tidoctor.atlas import data, regions, renames
 from tidoctor.atlas.expectation import Expectation, expectation
@@ -36,8 +36,7 @@ _QUANTISED = re.compile(
 _PACKED = ("U8", "I8", "I32", "U32", "I16", "F8", "F4", "F6")
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """A tensor that the class needs and the files do not give.
 
     Attributes:
@@ -49,8 +48,7 @@ class Gap:
     shape: Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
+class Misfit(NamedTuple):
     """A tensor of another shape than the class has; `name` is canonical, as in the file."""
 
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidoctor.rules.fitting import Shape, Shapes
 
@@ -16,8 +16,7 @@ _JOINED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fusion:
+class Fusion(NamedTuple):
     """One group: names in the files, and the names on disk that they would have to become."""
 
     stored: tuple[str, ...]

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidoctor.checkpoint import CONFIG, Tensor
 from tidoctor.document import parse
@@ -90,8 +89,7 @@ LEFT_OVER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(NamedTuple):
     """One module of which something is stored in parts.
 
     Attributes:
@@ -106,8 +104,7 @@ class Module:
     scheme: str
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(NamedTuple):
     """What a config says of the scheme: the place, the keys that lead there, and the values."""
 
     file: str
@@ -243,8 +240,7 @@ def at(view: View, declaration: Declaration) -> Location:
     return Location(declaration.file)
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
+class Lack(NamedTuple):
     """A part that a module does not have; `usual` says whether most modules of its kind do."""
 
     module: Module

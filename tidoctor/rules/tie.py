@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidoctor.atlas.families import ClassFacts
 from tidoctor.checkpoint import CONFIG
@@ -13,8 +13,7 @@ from tidoctor.finding import Evidence, Location
 _VERSION = re.compile(r"(\d{1,3})\.\d+")
 
 
-@dataclass(frozen=True, slots=True)
-class Tie:
+class Tie(NamedTuple):
     """Whether head and embedding are one, as each major version of transformers resolves it.
 
     None means that it cannot be known here. `writer` is the major version that wrote the

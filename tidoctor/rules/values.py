@@ -13,10 +13,9 @@ Formats: IEEE 754 for F64, F32 and F16; bfloat16; OCP 8-bit (E4M3, E5M2) and mic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidoctor.checkpoint import Checkpoint, Reader, Span, Tensor, WeightFile
 
@@ -32,8 +31,7 @@ PAGE = 4096
 _EMPTY = bytes(PAGE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bits:
+class _Bits(NamedTuple):
     """How a float type says NaN or infinity.
 
     Of `size` bytes, apart from the sign, every pattern from `limit` on is NaN or infinite.
@@ -63,8 +61,7 @@ _FLOATS: Mapping[str, _Bits] = {
 _FNUZ = frozenset({"F8_E4M3FNUZ", "F8_E5M2FNUZ"})  # the only NaN is the pattern of minus zero
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(NamedTuple):
     """What a tensor holds.
 
     Attributes:
