@@ -58,7 +58,7 @@ HOMES = {
 }
 # Rooms of one package whose modules do not know each other's siblings beyond these.
 RULE_HELPERS = {
-    "alternatives", "causes", "fitted", "fitting", "fusions", "judging", "likeness", "packing",
+    "alternatives", "causes", "ends", "fitted", "fitting", "fusions", "judging", "likeness", "packing",
     "renaming", "rule", "statistics", "subject", "tie", "values", "view", "wording",
 }  # fmt: skip
 
