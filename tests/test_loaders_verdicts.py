@@ -537,7 +537,7 @@ def test_asking_all_compares_bytes_and_names_once(monkeypatch: pytest.MonkeyPatc
     """What costs time does not grow with the number of loaders."""
     from tidoctor.checkpoint import Checkpoint
     from tidoctor.loaders import evaluation
-    from tidoctor.rules import view
+    from tidoctor.rules import fitted
 
     counts = {"fit": 0, "same": 0, "seen": 0}
 
@@ -548,7 +548,7 @@ def test_asking_all_compares_bytes_and_names_once(monkeypatch: pytest.MonkeyPatc
 
         return wrapped
 
-    monkeypatch.setattr(view, "fit", counting("fit", view.fit))
+    monkeypatch.setattr(fitted, "fit", counting("fit", fitted.fit))
     monkeypatch.setattr(evaluation, "seen", counting("seen", evaluation.seen))
     monkeypatch.setattr(Checkpoint, "same_bytes", counting("same", Checkpoint.same_bytes))
     files = build(llama(), TIED)
