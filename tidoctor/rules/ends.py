@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tidoctor.checkpoint import Tensor
 from tidoctor.finding import Location, Operation
 from tidoctor.rules.rule import CannotRun, NotApplicable
 from tidoctor.rules.view import View
@@ -24,11 +23,6 @@ def need_ends(view: View) -> None:
     need_text_generator(view)
     if not view.embedding and not view.head:
         raise CannotRun("neither head nor embedding has a name that is known")
-
-
-def sides(tensor: Tensor) -> str:
-    """`128256 × 2048`."""
-    return " × ".join(map(str, tensor.shape))
 
 
 def tie_place(view: View) -> Location:

@@ -34,14 +34,7 @@ from tidoctor.rules.rule import (
 )
 from tidoctor.rules.subject import LAYER_COUNTS
 from tidoctor.rules.view import View, spellings
-from tidoctor.rules.wording import (
-    MOST_ROWS,
-    gap_rows,
-    misfit_row,
-    place,
-    renaming_cure,
-    shape_text,
-)
+from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, place, renaming_cure, shape_text
 
 _LAYER_ROOTS = ("layers", "h", "blocks")
 _MOST_LAYERS = 10_000

@@ -8,7 +8,7 @@ from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG, Tensor
 from tidoctor.finding import Cure, Evidence, Finding, Location, Severity
 from tidoctor.names import printable
-from tidoctor.rules.ends import is_draft, need_ends, sides, tie_place
+from tidoctor.rules.ends import is_draft, need_ends, tie_place
 from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import (
     ERROR,
@@ -23,6 +23,7 @@ from tidoctor.rules.rule import (
     safe,
 )
 from tidoctor.rules.view import MORE_ROWS, View
+from tidoctor.rules.wording import shape_text
 
 _HEADED_TASKS = (
     "sequence-classification", "token-classification", "question-answering",
@@ -68,7 +69,8 @@ def head_lost(view: View) -> Iterator[Finding]:
             Evidence("names", f"no tensor is called {view.head_name}"),
             Evidence(
                 "size",
-                f"a head of {sides(embedding)} {embedding.dtype} takes {embedding.nbytes} bytes",
+                f"a head of {shape_text(embedding.shape)} {embedding.dtype} takes "
+                f"{embedding.nbytes} bytes",
                 embedding.nbytes,
             ),
         ),
@@ -117,7 +119,7 @@ def _misnamed(view: View, name: str) -> Finding:
         tensors=(view.head_name, actual),
         evidence=(
             *view.tie.evidence,
-            Evidence("shapes", f"{printable(actual)} is {sides(view.tensors[name])}"),
+            Evidence("shapes", f"{printable(actual)} is {shape_text(view.tensors[name].shape)}"),
         ),
         cure=(safe if name in families.HEADS else consent)(
             f"rename {printable(actual)} to {view.head_name}", rename(actual, view.head_name)
@@ -200,8 +202,8 @@ def head_rows_differ(view: View) -> Iterator[Finding]:
         at=Location(head.file),
         tensors=(head.name, embedding.name),
         evidence=(
-            Evidence("shapes", f"{printable(head.name)} {sides(head)}"),
-            Evidence("shapes", f"{printable(embedding.name)} {sides(embedding)}"),
+            Evidence("shapes", f"{printable(head.name)} {shape_text(head.shape)}"),
+            Evidence("shapes", f"{printable(embedding.name)} {shape_text(embedding.shape)}"),
         ),
     )
 

@@ -9,15 +9,7 @@ from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable
 from tidoctor.patterns import some_patterns
 from tidoctor.rules.renaming import line_of, renames, renaming
-from tidoctor.rules.rule import (
-    ERROR,
-    LIKELY,
-    NOTE,
-    WARNING,
-    NotApplicable,
-    found,
-    rule,
-)
+from tidoctor.rules.rule import ERROR, LIKELY, NOTE, WARNING, NotApplicable, found, rule
 from tidoctor.rules.subject import GENERATING
 from tidoctor.rules.view import View
 from tidoctor.wrappers import WRAPPER_INFIXES, WRAPPER_PREFIXES, modern, without_infixes

@@ -13,7 +13,6 @@ from tidoctor.rules.ends import (
     need_ends,
     need_text_generator,
     other_ends,
-    sides,
     stored_ends,
     tie_place,
 )
@@ -31,6 +30,7 @@ from tidoctor.rules.rule import (
     safe,
 )
 from tidoctor.rules.view import MORE_ROWS, View
+from tidoctor.rules.wording import shape_text
 
 # Run with five releases and a probe of 23 more.
 _DROPPED_BY_4 = Evidence(
@@ -210,7 +210,10 @@ def head_differs(view: View) -> Iterator[Finding]:
             *tie.evidence,
             Evidence("bytes", "head and embedding differ")
             if same_shape
-            else Evidence("shapes", f"head {sides(head)}, embedding {sides(embedding)}"),
+            else Evidence(
+                "shapes",
+                f"head {shape_text(head.shape)}, embedding {shape_text(embedding.shape)}",
+            ),
             *((_DROPPED_BY_4,) if tie.v4 else ()),
             *((_SCALED_BY_4,) if resaved else ()),
         ),

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from tidoctor.checkpoint import (
-    INDEX,
-    SINGLE,
-    Index,
-    Tensor,
-    WeightFile,
-    is_adapter_file,
-    shard_of,
-)
+from tidoctor.checkpoint import INDEX, SINGLE, Index, Tensor, WeightFile, is_adapter_file, shard_of
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.names import printable, some
 from tidoctor.rules.rule import (

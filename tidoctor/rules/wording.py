@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidoctor.finding import Cure, Evidence, Location, Operation
-from tidoctor.names import printable
+from tidoctor.names import brief, printable
 from tidoctor.patterns import collapse
 from tidoctor.rules.causes import Renaming
 from tidoctor.rules.fitting import Gap, Misfit
@@ -63,3 +63,8 @@ def renaming_cure(view: View, renamings: Sequence[Renaming]) -> Cure | None:
         return None
     operations: list[Operation] = [rename(old, new) for old, new in pairs]
     return consent(f"rename {len(pairs)} tensors", *operations)
+
+
+def model_type_row(view: View) -> Evidence:
+    """What config.json says of the family."""
+    return Evidence(str(view.at("model_type")), f"model_type is {brief(view.model_type)}")

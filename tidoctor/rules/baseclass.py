@@ -1,4 +1,4 @@
-"""Which class the tensors are those of: the one that is wanted or declared, or another."""
+"""C04: saved from the bare class, without its head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Operation
 from tidoctor.names import brief, printable, some
 from tidoctor.patterns import collapse, some_patterns
-from tidoctor.rules.causes import AROUND_TEXT, Renaming, renamings
+from tidoctor.rules.causes import Renaming, renamings
 from tidoctor.rules.fitting import Fit, Gap
 from tidoctor.rules.rule import (
     ERROR,
@@ -19,7 +19,6 @@ from tidoctor.rules.rule import (
     WARNING,
     CannotRun,
     NotApplicable,
-    advice,
     consent,
     found,
     rename,
@@ -29,7 +28,7 @@ from tidoctor.rules.rule import (
 )
 from tidoctor.rules.subject import GENERATING
 from tidoctor.rules.view import View
-from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, place, renaming_cure
+from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, model_type_row
 
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
 _MOST_PAIRS = 4_000_000  # names compared with names
@@ -64,7 +63,7 @@ def base_class_saved(view: View) -> Iterator[Finding]:
             view.unserved,
             certainty=PROVEN if view.wanted else LIKELY,
             at=view.at("model_type"),
-            evidence=(_model_type(view),),
+            evidence=(model_type_row(view),),
         )
         return
     if view.wish and view.wanted is None:
@@ -93,10 +92,6 @@ def base_class_saved(view: View) -> Iterator[Finding]:
         yield from _saved_as(view, [view.saved_as.name])
     elif view.kin:
         yield from _saved_as(view, view.kin)
-
-
-def _model_type(view: View) -> Evidence:
-    return Evidence(str(view.at("model_type")), f"model_type is {brief(view.model_type)}")
 
 
 def _saved_as(view: View, saved: Sequence[str]) -> Iterator[Finding]:
@@ -332,287 +327,4 @@ def _bare_evidence(
     return tuple(rows)
 
 
-@rule("C12", "names-of-another-family", absorbs=("H10", "H03"))
-def names_of_another_family(view: View) -> Iterator[Finding]:
-    """The tensors are those of another class than config.json names.
-
-    Why: model_type or architectures was copied from another model, or a script converted the one
-    and not the other. transformers leaves out what the class does not know, and starts with random
-    numbers whatever has no tensor.
-
-    Recognised by: another class that gives exactly these names and shapes under the values of this
-    config. For a class that is not known to every tensor: no name at all where it has them.
-
-    Fine: llama-compatible files under `llama` on purpose; there the tensors fit.
-
-    Example: `"model_type": "llama"` over tensors with `self_attn.q_norm.weight` (Qwen3).
-
-    Cure: set model_type and architectures to the family that the tensors belong to, or convert the
-    names.
-    """
-    view.need_config()
-    view.need_whole()
-    if isinstance(view.fit, str) or view.account.unknown:
-        yield from _no_name_of_the_class(view)
-        return
-    own = view.fit.expected
-    if view.account.alien:
-        yield found(
-            ERROR,
-            f"{view.fit.without} of {view.fit.needed} tensors of {own.class_name} are not stored "
-            f"under the names it has; {len(view.fit.unexpected)} stand under others",
-            at=view.at("architectures"),
-            evidence=_difference(view, view.fit),
-            not_="training on: what the class does not find starts from random numbers",
-        )
-        return
-    elsewhere = view.account.elsewhere
-    if elsewhere is None:
-        return
-    fitting = [name for name, _ in elsewhere.classes]
-    operations = [set_key("architectures", value=[fitting[0]])]
-    if (model_type := elsewhere.classes[0][1]) != view.model_type:
-        operations.append(set_key("model_type", value=model_type))
-    only = len(fitting) == 1 and elsewhere.complete
-    yield found(
-        ERROR,
-        f"the tensors are not those of {own.class_name}; they are exactly those of "
-        f"{some(fitting, 3)}",
-        certainty=PROVEN if only else LIKELY,
-        at=view.at("model_type"),
-        evidence=_difference(view, view.fit),
-        cure=consent(
-            f"set model_type to {model_type} and architectures to {fitting[0]}", *operations
-        )
-        if only
-        else None,
-        not_="training on: what the class does not know would be left out",
-    )
-
-
-def _difference(view: View, fit: Fit) -> tuple[Evidence, ...]:
-    rows = []
-    if fit.unexpected:
-        rows.append(
-            Evidence(
-                "names",
-                f"{fit.expected.class_name} has no place for {some_patterns(fit.unexpected)}",
-                len(fit.unexpected),
-            )
-        )
-    if fit.missing:
-        names = [gap.name for gap in fit.missing]
-        rows.append(
-            Evidence(
-                "names", f"{fit.expected.class_name} needs {some_patterns(names)}", len(names)
-            )
-        )
-    rows += [misfit_row(m) for m in fit.mismatched[:3]]
-    return tuple(rows)
-
-
-def _no_name_of_the_class(view: View) -> Iterator[Finding]:
-    facts = view.declared
-    if facts is None or facts.task not in GENERATING or not facts.embedding or not view.tensors:
-        raise NotApplicable("the names of this class are not known")
-    if view.model_type not in facts.model_types:
-        raise NotApplicable("class and model_type are of two families")
-    inside = any(n.endswith("." + facts.embedding) for n in view.tensors)  # at another depth
-    known = view.embedding or view.head or view.body_is_there or inside
-    if known or view.wrappers or any(n.startswith(facts.prefix or "\0") for n in view.tensors):
-        return
-    shown = ", ".join(printable(p) for p, _ in collapse(view.tensors)[:3])
-    yield found(
-        WARNING,
-        f"no tensor has a name of {facts.name}: {shown}, …",
-        certainty=LIKELY,
-        at=view.at("architectures"),
-        evidence=(Evidence("names", f"{facts.name} has {facts.embedding}"),),
-        not_="training on: every weight would start from random numbers",
-    )
-
-
-@rule("N07", "part-of-another-class", absorbs=("C12", "C07", "N14", "H08"))
-def part_of_another_class(view: View) -> Iterator[Finding]:
-    """A text class with the names of a multimodal model, or the other way round.
-
-    Why: a part was saved with the names of the whole, or the whole was declared as its part.
-    transformers finds nothing where the class looks and starts with random numbers.
-
-    Recognised by: the same names and shapes but for the words that stand around the text model
-    (`language_model`, `thinker`); or class and model_type of two kinds, of which the other one fits
-    exactly.
-
-    Fine: multimodal names under a multimodal class, in the spelling of any release. Single tensors
-    that the class has no place for (a head of pretraining) are a note.
-
-    Example: `Gemma3ForCausalLM` over `language_model.model.…` and `vision_tower.…`.
-
-    Cure: name the class that fits, or rename the tensors of the part. Parts that are gone have to
-    come from the source.
-    """
-    view.need_config()
-    view.need_whole()
-    if isinstance(view.fit, str):
-        yield from _declared_as_a_part(view)
-        return
-    account = view.account
-    if account.elsewhere and (whole := _of_the_model_type(view, account.elsewhere.classes)):
-        yield _class_of_a_part(view, whole)
-        return
-    around = [r for r in account.renamed if r.around_text]
-    if not around:
-        if account.unknown or account.alien:
-            yield from _text_alone(view, view.fit)
-        elif account.rest:
-            yield _left_over(view, account.rest)
-        return
-    pairs = [pair for r in around for pair in r.pairs]
-    inner = all(len(r.old) > len(r.new) for r in around)
-    here = [view.tensors[old].name for old, _ in pairs]
-    name = view.fit.expected.class_name
-    rest = [n for n in view.fit.unexpected if n not in {old for old, _ in pairs}]
-    lost = [gap.name for gap in account.gaps]
-    words = around[0].old if inner else around[0].new
-    said = (
-        f"{len(here)} tensors stand under `{printable(words)}`, where {name} has none"
-        if inner
-        else f"{len(here)} tensors lack the `{words}` that {name} puts around its text model"
-    )
-    yield found(
-        ERROR,
-        said + (f"; {len(lost)} tensors of its other parts are not stored" if lost else ""),
-        at=place(view, pairs[0][0]),
-        tensors=tuple(here + lost),
-        evidence=(
-            Evidence("names", f"stored: {some_patterns(here)}", len(here)),
-            Evidence("names", f"{name} has {some_patterns([new for _, new in pairs])}"),
-            *((Evidence("names", f"also stored: {some_patterns(rest)}"),) if rest else ()),
-        ),
-        cure=renaming_cure(view, around) if not lost else None,
-    )
-
-
-def _left_over(view: View, names: Sequence[str]) -> Finding:
-    here = [view.tensors[n].name for n in names]
-    many = "tensor is" if len(here) == 1 else "tensors are"
-    return found(
-        NOTE,
-        f"{len(here)} {many} stored that {view.need_fit().expected.class_name} has no place for",
-        at=place(view, names[0]),
-        tensors=tuple(here),
-        evidence=(Evidence("names", some_patterns(here), len(here)),),
-        caution="transformers passes over them; strict loaders refuse what they do not know",
-    )
-
-
-def _of_the_model_type(view: View, classes: Sequence[tuple[str, str]]) -> str | None:
-    """Of the classes that fit, the generating one of this model type, where the declared is not."""
-    facts = view.declared
-    if facts is None or view.wanted is not None or view.model_type in facts.model_types:
-        return None
-    fitting = [n for n, model_type in classes if model_type == view.model_type]
-    known = [f for n in fitting if (f := families.class_facts(n)) and f.task in GENERATING]
-    return known[0].name if known and facts.task in GENERATING else None
-
-
-def _class_of_a_part(view: View, whole: str) -> Finding:
-    named = view.declared.name if view.declared else ""
-    return found(
-        ERROR,
-        f"architectures names {named}; config and tensors are those of {whole}",
-        at=view.at("architectures"),
-        evidence=(
-            _model_type(view),
-            Evidence("names", f"all {len(view.tensors)} tensors are those of {whole}"),
-        ),
-        cure=consent(f"set architectures to {whole}", set_key("architectures", value=[whole])),
-    )
-
-
-def _declared_as_a_part(view: View) -> Iterator[Finding]:
-    """`architectures` names another kind of class than model_type, which fits exactly."""
-    facts = view.declared
-    reason = view.fit if isinstance(view.fit, str) else ""
-    if facts is None or view.model_type is None or view.wanted is not None:
-        raise CannotRun(reason)
-    if view.model_type in facts.model_types or not facts.model_types:
-        yield from _text_by_its_embedding(view, reason)
-        return
-    other = families.class_for(view.model_type, "image-text-to-text") or families.class_for(
-        view.model_type, "causal-lm"
-    )
-    if other is None or other == facts.name:
-        raise CannotRun(reason)
-    fit = view.fit_as(other)
-    if isinstance(fit, str):
-        raise CannotRun(fit)
-    if fit.missing or fit.mismatched or fit.unexpected or fit.unclear:
-        return
-    yield _class_of_a_part(view, other)
-
-
-def _text_by_its_embedding(view: View, reason: str) -> Iterator[Finding]:
-    """The text model of a class whose tensors are not known one by one, told by the embedding."""
-    facts = view.declared
-    whole = facts.embedding if facts else None
-    bare = view.embedding
-    if facts is None or not whole or not bare or not whole.endswith(f".{bare}"):
-        raise CannotRun(reason)
-    around = whole.removesuffix(f".{bare}")
-    roots = {n.partition(".")[0] for n in view.tensors}
-    text = {bare.partition(".")[0], (facts.head or "").rpartition(".weight")[0].split(".")[-1]}
-    if not AROUND_TEXT.fullmatch(around) or not roots <= text:
-        raise CannotRun(reason)
-    yield found(
-        ERROR,
-        f"only a text model is stored, without the `{around}` that {facts.name} puts around it; "
-        "its other parts are not there",
-        certainty=LIKELY,
-        at=view.at("architectures"),
-        tensors=(whole,),
-        evidence=(
-            Evidence("names", f"{printable(bare)} is stored, {facts.name} has {whole}"),
-            Evidence("names", f"nothing is stored outside {some(sorted(roots), 4)}"),
-        ),
-        cure=advice(
-            f"put `{around}.` in front and take the other parts from the model it was tuned from, "
-            "or declare the class of the text model"
-        ),
-    )
-
-
-def _text_alone(view: View, fit: Fit) -> Iterator[Finding]:
-    """The text model of a multimodal class alone, told by its embedding."""
-    promised = fit.expected.saved or fit.expected.memory
-    for bare in ("model.embed_tokens.weight", "embed_tokens.weight"):
-        if bare in view.tensors and bare not in promised:
-            whole = next((n for n in promised if n.endswith(f".{bare}")), None)
-            break
-    else:
-        raise CannotRun(view.account.unknown)
-    if whole is None or any(n.startswith(whole.split(".")[0] + ".") for n in view.tensors if
-                            not whole.startswith("model.")):  # fmt: skip
-        raise CannotRun(view.account.unknown)
-    around = whole.removesuffix(f".{bare}")
-    roots = {n.split(".")[0] for n in promised} - {n.split(".")[0] for n in view.tensors}
-    if not AROUND_TEXT.fullmatch(around) or not roots:
-        raise CannotRun(view.account.unknown)
-    yield found(
-        ERROR,
-        f"only a text model is stored, without the `{around}` that {fit.expected.class_name} puts "
-        "around it; its other parts are not there",
-        certainty=LIKELY,
-        at=view.at("architectures"),
-        evidence=(
-            Evidence("names", f"{bare} is stored, {fit.expected.class_name} has {whole}"),
-            Evidence("names", f"nothing is stored under {some(sorted(roots), 4)}"),
-        ),
-    )
-
-
-RULES = (
-    part_of_another_class,
-    base_class_saved,
-    names_of_another_family,
-)
+RULES = (base_class_saved,)
