@@ -8,8 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidoctor.atlas.loading import load
+from tidoctor.atlas.operations import Shape
 from tidoctor.atlas.regions import Run, regrouped
-from tidoctor.atlas.renames import Rule, Shape, load
+from tidoctor.atlas.renames import Rule
 
 MERGE = ("MergeModulelist", {"dim": 0})
 GATE_UP = Rule(

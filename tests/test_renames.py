@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidoctor.atlas import renames
+from tidoctor.atlas import operations, renames
 from tidoctor.atlas.expression import NotCovered
-from tidoctor.atlas.renames import Fed, Loading, Mismatch, Missing, Rule, Shape, conversions, load
+from tidoctor.atlas.loading import Fed, Loading, Mismatch, Missing, load
+from tidoctor.atlas.operations import Shape
+from tidoctor.atlas.renames import Rule, conversions
 
 MERGE = ("MergeModulelist", {"dim": 0})
 CONCATENATE = ("Concatenate", {"dim": 1})
@@ -390,9 +392,9 @@ SOURCES = sorted({source for rule in RULES for source in rule.sources})
 def test_every_rule_can_be_made_ready() -> None:
     assert len(ROWS) > 500
     for rule in RULES:
-        renames._Renamer(rule)("some.name")
+        renames.Renamer(rule)("some.name")
         assert not rule.paired or len(rule.sources) == len(rule.targets)
-        assert all(name in renames._OPERATIONS for name, _ in rule.operations)
+        assert all(name in operations.OPERATIONS for name, _ in rule.operations)
         groups = renames._pattern(rule.sources).groups - len(rule.sources)
         assert groups or not any("\\" in target for target in rule.targets), rule
 

@@ -34,7 +34,9 @@ from transformers.core_model_loading import (
 from tests.oracle.models import FAMILIES
 from tidoctor.atlas import families, learner
 from tidoctor.atlas.expression import NotCovered
-from tidoctor.atlas.renames import Loading, Shape, conversions, load
+from tidoctor.atlas.loading import Loading, load
+from tidoctor.atlas.operations import Shape
+from tidoctor.atlas.renames import conversions
 
 Shapes = dict[str, Shape]
 

@@ -25,6 +25,7 @@ from tidoctor.atlas.expectation import Expectation, expectation
 from tidoctor.atlas.expression import NotCovered, Run
 from tidoctor.atlas.identity import HIDDEN, Candidate, Identity
 from tidoctor.atlas.layout import MOST_TENSORS, Class
+from tidoctor.atlas.loading import load
 from tidoctor.atlas.observed import (
     PASSING,
     Form,
@@ -364,7 +365,7 @@ def _loads(expected: Expectation, settings: Mapping[str, object], files: Shapes)
         return False
     if not rules:
         return False
-    loading = renames.load(files, expected.memory, rules, prefix)
+    loading = load(files, expected.memory, rules, prefix)
     if loading.mismatched or loading.unknown or loading.raises or loading.surplus:
         return False
     if any(not PASSING.search(name) for name in loading.unexpected):

@@ -2,7 +2,7 @@
 
 Loaders stack experts, join projections and cut them. Two forms of one model feed the same tensors
 in memory; following both there shows, for every tensor of one form, where its values lie in the
-other. Only conversions that move values about are followed (`tidoctor.atlas.renames.moved`).
+other. Only conversions that move values about are followed (`tidoctor.atlas.loading.moved`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tidoctor.atlas.renames import Feed, Shape, Ways, moved
+from tidoctor.atlas.loading import Feed, moved
+from tidoctor.atlas.operations import Shape, Ways
 
 _MOST_RUNS = 1 << 20  # ranges of one model; more would be rows cut in the middle
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from tidoctor.atlas import data, regions, renames
+from tidoctor.atlas import loading as loads
 from tidoctor.atlas.expectation import Expectation, expectation
 from tidoctor.patterns import Kinds
 
@@ -75,7 +76,7 @@ class Respelling:
     kind: Kind
     files: tuple[str, ...]
     saved: tuple[str, ...]
-    feeds: tuple[renames.Feed, renames.Feed] | None = field(
+    feeds: tuple[loads.Feed, loads.Feed] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -130,7 +131,7 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
         return Fit(expected, (), (), (), needed, 0, files=files, verbatim=True)
     prefix = data.current().layout(class_name).get("prefix", "")
     rules = renames.conversions(class_name, prefix, _model_types(settings))
-    loading = renames.load(files, expected.memory, rules, prefix)
+    loading = loads.load(files, expected.memory, rules, prefix)
     unsaved = frozenset(expected.unsaved)
     fed = {*loading.fed, *loading.mismatched, *loading.unknown}
     held = {root for alias, root in expected.ties.items() if alias in fed}
@@ -186,7 +187,7 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
     )
 
 
-def _respelled(loading: renames.Loading, spelt: _Spelling) -> Iterator[Respelling]:
+def _respelled(loading: loads.Loading, spelt: _Spelling) -> Iterator[Respelling]:
     """What is fed from names that a fresh save does not have."""
     if not spelt.disk:
         return
@@ -215,11 +216,11 @@ class _Spelling:
         self._rules, self._prefix = rules, prefix
 
     @cached_property
-    def fed(self) -> Mapping[str, renames.Fed]:
+    def fed(self) -> Mapping[str, loads.Fed]:
         """What each tensor in memory is fed from by a fresh save; empty where it is not known."""
         if not self.disk:
             return {}
-        return renames.load(self.disk, self.memory, self._rules, self._prefix).fed
+        return loads.load(self.disk, self.memory, self._rules, self._prefix).fed
 
     def gaps(self, name: str, lacking: Sequence[str], files: Shapes) -> Iterator[Gap]:
         """What the files would have to hold for a tensor in memory."""
