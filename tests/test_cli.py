@@ -232,6 +232,9 @@ def test_the_text_of_a_repair(run: Run) -> None:
     assert "  graft              lm_head.weight (64 × 16 BF16, 2.0 kB) from well" in lines
     assert any("21 tensors verified equal to the source byte for byte" in line for line in lines)
     assert lines[-1].startswith("healthy: no error, no warning")
+    _, out, _ = run("repair", "well", "halves", "--dtype", "*norm.weight=f32")
+    said = "5 tensors computed and read back; 16 tensors verified equal to the source byte for byte"
+    assert any(said in line for line in out.splitlines())
     _, out, _ = run("repair", "well", "other")
     assert out.splitlines()[-1] == "nothing written: nothing to do"
     assert not Path("other").exists()

@@ -219,6 +219,7 @@ def test_a_cast_is_streamed_verified_and_told_to_the_config(source: Path, tmp_pa
     done = tidoctor.untie(source, tmp_path / "out", form=form)
     assert done.exit_code == 0 and done.receipt is not None and done.receipt.overflows == {}
     assert done.cost == done.receipt.cost
+    assert (done.receipt.made, done.receipt.verified) == (len(tensors(tmp_path / "out")), 0)
     for name, (dtype, shape, data) in tensors(tmp_path / "out").items():
         old = tensors(source)[EMBEDDING if name == HEAD else name]
         assert (dtype, shape) == ("F32", old[1])

@@ -60,7 +60,9 @@ def test_an_adapter_is_merged(tmp_path: Path, shards: int, more: dict[str, Any],
     assert refused.exit_code == 1 and refused.receipt is None
 
     done = tidoctor.repair(source, tmp_path / "out", accept=["N03"])
-    assert done.exit_code == 0 and done.receipt and done.receipt.verified == len(llama())
+    assert done.exit_code == 0 and done.receipt
+    assert done.receipt.made == len(TARGETS)
+    assert done.receipt.verified + done.receipt.made == len(llama())
     after = tidoctor.open(tmp_path / "out")
     assert {n: list(t.shape) for n, t in after.tensors.items()} == llama()
     assert [f for f in tidoctor.diagnose(tmp_path / "out").findings if f.severity > 1] == []

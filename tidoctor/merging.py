@@ -22,6 +22,8 @@ _BLOCK = 4 << 20  # bytes of rows computed at once; always the same rows, so tha
 class Merged(Derived):
     """A source of one file: the merged weight."""
 
+    computed = True
+
     def __init__(self, weight: Tensor, a: Tensor, b: Tensor, scale: float) -> None:
         """Make the weight [out, in] of itself, A [rank, in] and B [out, rank].
 

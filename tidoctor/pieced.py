@@ -25,6 +25,8 @@ class Derived:
     kind = "file"
     chosen: str | None = None
     revision: str | None = None
+    computed = False
+    """Whether its numbers are computed, and not bytes of those files as they are."""
 
     def __init__(self, file: str, size: int, spans: Iterable[Span]) -> None:
         """A file of `size` bytes that come from these ranges."""

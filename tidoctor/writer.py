@@ -14,12 +14,12 @@ from typing import Literal
 
 from tidoctor.assembly import Cost, Part, Piece, assembled, cost_of
 from tidoctor.carrying import Company, company, overlaid
-from tidoctor.checkpoint import Checkpoint
+from tidoctor.checkpoint import Checkpoint, Tensor
 from tidoctor.copying import Mover, Origins, put
 from tidoctor.destination import check_destination, place_of, plain_words, room
 from tidoctor.form import PLAIN, Form
 from tidoctor.ground import Ground
-from tidoctor.pieced import beneath
+from tidoctor.pieced import Derived, beneath
 from tidoctor.source import Source
 from tidoctor.staging import publish, settle, staged
 from tidoctor.verification import compared, torn, verify
@@ -46,8 +46,9 @@ class Fetched:
 class Receipt:
     """What was written: the names in order, weights first, and what it took.
 
-    `verified` counts the tensors that are those of their origin, which is all of them: what was
-    copied was compared byte for byte, what was cloned or linked is the origin's own bytes on disk.
+    `verified` counts the tensors that are those of their origin: what was copied was compared byte
+    for byte, what was cloned or linked is the origin's own bytes on disk. `made` counts the others,
+    whose numbers were converted or merged; what was written of them was read back.
     `left_out` names what was not carried over, each as "name: why", and `overflows` the tensors in
     which converting made numbers infinite, with how many. Of an overlay (`--delta`), `steps` say
     what else has to happen where it is laid over the source.
@@ -57,6 +58,7 @@ class Receipt:
     files: tuple[str, ...]
     cost: Cost
     verified: int
+    made: int
     left_out: tuple[str, ...]
     overflows: Mapping[str, int]
     steps: tuple[str, ...] = ()
@@ -107,11 +109,13 @@ def write(
             origins.confirm()
             settle(folder)
         publish(folder, place, force=force)
+    made = sum(_is_made(row) for w in planned.weights if not w.whole for row in planned.rows(w))
     return Receipt(
         dest=dest,
         files=tuple(part.name for part in parts),
         cost=cost_of(parts),
-        verified=sum(len(weight.header.names) for weight in planned.weights),
+        verified=sum(len(weight.header.names) for weight in planned.weights) - made,
+        made=made,
         left_out=() if form.delta else others.left_out,
         overflows=overflows,
         steps=overlaid(planned) if form.delta else (),
@@ -120,6 +124,11 @@ def write(
             for s, sha256 in mover.fetched.items()
         ),
     )
+
+
+def _is_made(row: Tensor) -> bool:
+    source = row.section.source
+    return bool(row.stored) or (isinstance(source, Derived) and source.computed)
 
 
 def _parts(

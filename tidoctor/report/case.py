@@ -78,7 +78,7 @@ class Cases(Text):
         if done.receipt is None:
             remarks.append((failed, f"nothing written: {done.reason}"))
         else:
-            verified = f"{done.receipt.verified} tensors verified"
+            verified = f"{done.receipt.verified + done.receipt.made} tensors verified"
             remarks.append((Severity.NOTE, f"written to {done.dest}, {verified}"))
         name = str(done.dest) if done.plan else done.before.source.name
         return self.case(Case(name, done.planned, final, tuple(remarks)))

@@ -53,7 +53,7 @@ class Concise(Text):
         if done.receipt is None:
             lines.append(f"{self._name(done)}: nothing written: {printable(done.reason)}")
         else:
-            verified = f"{done.receipt.verified} tensors verified"
+            verified = f"{done.receipt.verified + done.receipt.made} tensors verified"
             lines.append(f"{printable(str(done.dest))}: written, {verified}")
         return ended(lines)
 

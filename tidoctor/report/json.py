@@ -464,6 +464,7 @@ def _receipt(receipt: Receipt) -> Json:
         "shared": receipt.cost.linked + receipt.cost.cloned,
         "cost": _cost(receipt.cost),
         "verified": receipt.verified,
+        "made": receipt.made,
         "left_out": list(receipt.left_out),
         "overflows": [
             {"tensor": name, "numbers": count} for name, count in receipt.overflows.items()

@@ -128,9 +128,13 @@ def _overflows(counts: Mapping[str, int]) -> list[str]:
 def _verified(receipt: Receipt) -> str:
     """What the proof rests on."""
     counted = units.plural(receipt.verified, "tensor")
+    said = f"{counted} verified equal to the source byte for byte"
     if receipt.cost.linked or receipt.cost.cloned:
-        return f"{counted} verified: copied bytes compared, the others are the source's own on disk"
-    return f"{counted} verified equal to the source byte for byte"
+        said = f"{counted} verified: copied bytes compared, the others are the source's own on disk"
+    if not receipt.made:
+        return said
+    made = f"{units.plural(receipt.made, 'tensor')} computed and read back"
+    return f"{made}; {said}" if receipt.verified else made
 
 
 def amount(cost: Cost) -> str:
