@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidoctor import patterns
-from tidoctor.patterns import Kinds, numbers_at, template
+from tidoctor.patterns import Kinds, template
 
 COMPONENTS = st.lists(
     st.one_of(
@@ -85,12 +85,22 @@ def test_kinds_are_asked_about_once_for_all(listed: list[str], test: str) -> Non
 
 
 def test_modules_with_numbers_in_their_names_are_of_several_kinds() -> None:
-    listed = ["l.0.w1", "l.0.w2", "l.10.w1", "l.7.fc1.0", "l.1234567.w1"]
+    listed = ["l.0.w1", "l.0.w2", "l.10.w1", "l.7.fc1.0", "l.1234567890.w1"]
     assert [*Kinds(listed)] == [
-        ["l.0.w1", "l.10.w1"], ["l.0.w2"], ["l.7.fc1.0"], ["l.1234567.w1"],
+        ["l.0.w1", "l.10.w1"], ["l.0.w2"], ["l.7.fc1.0"], ["l.1234567890.w1"],
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("at", "numbers"), [(1, {0, 10}), (3, {2, 7})])
-def test_numbers_at_a_place(at: int, numbers: set[int]) -> None:
-    assert numbers_at(at, ["l.0.e.2.w", "l.10.e.7.w", "l.10.e.2.w"]) == numbers
+@pytest.mark.parametrize(
+    ("pattern", "part", "numbers"),
+    [
+        (r"l\.(\d{1,6})\..*", 1, {0, 10, 7}), (r"(l\.\d+\.e\.)(\d{1,6})\.w", 2, {2, 7, 11}),
+        (r"(x)\.(\d{1,6})", 2, set()),
+    ],
+)  # fmt: skip
+def test_numbers_of_all_names_that_a_pattern_finds(
+    pattern: str, part: int, numbers: set[int]
+) -> None:
+    kinds = Kinds(["l.0.e.2.w", "l.10.e.7.w", "l.7.norm", "l.10.e.11.w", "y.1", "l.10.e.1234567890.w"])
+    assert kinds.numbers(re.compile(pattern).fullmatch, part) == numbers
+    assert kinds.numbers(re.compile(pattern).fullmatch, part) == numbers  # the second time kept

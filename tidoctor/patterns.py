@@ -15,7 +15,7 @@ from tidoctor.names import natural_key, some
 
 _PLAIN_INTEGER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,8})(?![^.])")
 _NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
-_PLACE = re.compile(r"(?<![^.])[0-9]{1,6}(?![^.])")  # of a layer or an expert
+_PLACE = re.compile(r"(?<![^.])[0-9]{1,9}(?![^.])")  # of a layer or an expert
 _LONGEST = 9  # digits of an integer
 _WORD_DIGITS = re.compile(r"(?<=[^.0-9])[0-9]+|[0-9]+(?=[^.0-9])")
 _ZEROS = str.maketrans("123456789", "0" * 9)
@@ -72,8 +72,12 @@ class Kinds:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = list(names)
         self._groups: dict[str, list[str]] = {}
+        self._masks: dict[str, dict[str, list[str]]] = {}
+        self._numbers: dict[tuple[str, int], frozenset[int]] = {}
         for mask, group in _masked(self._names).items():  # layers 0 to 9 and 10 to 99 are alike
-            self._groups.setdefault(_PLACE.sub("0", mask), []).extend(group)
+            kind = _PLACE.sub("0", mask)
+            self._groups.setdefault(kind, []).extend(group)
+            self._masks.setdefault(kind, {})[mask] = group
 
     def first(self, test: Callable[[str], object]) -> str | None:
         """The first name that passes a test, None where none does."""
@@ -95,10 +99,28 @@ class Kinds:
         """The names that pass a test, kind by kind."""
         return [group for group in self._groups.values() if test(group[0])]
 
+    def numbers(self, find: Callable[[str], re.Match[str] | None], part: int) -> frozenset[int]:
+        """The numbers that a group of a pattern catches in all names that it finds.
 
-def numbers_at(at: int, kind: Sequence[str]) -> set[int]:
-    """The numbers that the names of one kind have as their component `at`, counted from 0."""
-    return {*map(int, {name.split(".", at + 1)[at] for name in kind})}
+        They are whole components of up to nine digits.
+        """
+        found = frozenset[int]()
+        for kind, group in self._groups.items():
+            if m := find(group[0]):
+                key = kind, group[0].count(".", 0, m.start(part))
+                if key not in self._numbers:
+                    self._numbers[key] = frozenset(_column(self._masks[kind], key[1]))
+                found |= self._numbers[key]
+        return found
+
+
+def _column(masks: Mapping[str, Iterable[str]], at: int) -> Iterator[int]:
+    """The numbers in the component `at`, which stands at one place in all names of a mask."""
+    for mask, names in masks.items():
+        before = mask.split(".", at + 1)[: at + 1]
+        end = sum(map(len, before)) + at
+        begin = end - len(before[-1])
+        yield from map(int, {name[begin:end] for name in names})
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from tidoctor.atlas import families
 from tidoctor.atlas.identity import HIDDEN
@@ -12,7 +13,7 @@ from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.header import DTYPES
 from tidoctor.names import brief, printable
-from tidoctor.patterns import Kinds, collapse, numbers_at, some_patterns, template
+from tidoctor.patterns import Kinds, collapse, some_patterns, template
 from tidoctor.rules.causes import sliced
 from tidoctor.rules.likeness import likeness
 from tidoctor.rules.packing import FLOATS
@@ -35,7 +36,7 @@ from tidoctor.rules.view import ADAPTER_CONFIG, MORE_ROWS, View
 
 _DRAFT_PARTS = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp")
 _DRAFT_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
-_LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.([0-9]{1,6})\.")
+_LAYER = re.compile(r"(?:(?:model\.)?(?:language_model\.)?layers)\.([0-9]{1,9})\.")
 _LAYER_PATH = re.compile(r".*?layers\.\d{1,9}\.")
 _MTP = re.compile(r"(?:.*\.)?mtp(?:_layers|_block)?\..*")
 
@@ -323,14 +324,9 @@ def _shared_with_body(view: View, beyond: Sequence[str]) -> dict[str, str]:
 
 
 def _beyond(names: Kinds, layers: object) -> list[str]:
-    if type(layers) is not int:
+    if type(layers) is not int or all(n < layers for n in names.numbers(_LAYER.match, 1)):
         return []
-    found = []
-    for kind in names.groups(_LAYER.match):
-        first = _LAYER.match(kind[0])
-        if first and max(numbers_at(first[0].count(".") - 1, kind)) >= layers:
-            found += [n for n in kind if (m := _LAYER.match(n)) and int(m[1]) >= layers]
-    return names.in_order(found)
+    return [n for n in names.where(_LAYER.match) if (m := _LAYER.match(n)) and int(m[1]) >= layers]
 
 
 _NAMED = {
@@ -395,12 +391,14 @@ def dtype_contradicts(view: View) -> Iterator[Finding]:
 
 def _odd_halves(view: View) -> Iterator[Finding]:
     """A tensor of one 16-bit float where the same tensor of the other layers has the other one."""
+    total = Counter(map(attrgetter("dtype"), view.tensors.values()))
+    if not {"F16", "BF16"} <= total.keys():
+        return
     kinds: dict[object, dict[str, list[str]]] = {}
     for name, tensor in view.tensors.items():
         if tensor.dtype in ("F16", "BF16"):
             of_kind = kinds.setdefault(template(name)[0], {})
             of_kind.setdefault(tensor.dtype, []).append(name)
-    total = Counter(t.dtype for t in view.tensors.values())
     odd = []
     for of_kind in kinds.values():
         if len(of_kind) == 2:

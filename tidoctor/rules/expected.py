@@ -38,7 +38,6 @@ from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, place, renam
 
 _LAYER_ROOTS = ("layers", "h", "blocks")
 _MOST_LAYERS = 10_000
-_NUMBER = re.compile(r"[0-9]{1,6}")
 _ZEROS = re.compile(rb"\0*")
 _MOST_BYTES = 64_000_000  # of biases read to see whether they are zero
 
@@ -301,12 +300,8 @@ def _layers_by_number(view: View) -> Iterator[Finding]:
     beside = embedding.removesuffix(".weight").rpartition(".")[0]
     places = {beside, beside.removeprefix(facts.prefix.removesuffix(".")).removeprefix(".")}
     roots = [f"{place}.{word}.".removeprefix(".") for place in places for word in _LAYER_ROOTS]
-    present = {
-        int(number)
-        for n in view.tensors
-        for root in roots
-        if n.startswith(root) and _NUMBER.fullmatch(number := n[len(root) :].partition(".")[0])
-    }
+    layer = re.compile(f"(?:{'|'.join(map(re.escape, roots))})([0-9]{{1,9}})(?![^.])")
+    present = view.own_kinds.numbers(layer.match, 1)
     if count is None or not 0 < count <= _MOST_LAYERS or not present:
         raise NotApplicable("the layers are not numbered beside the embedding")
     missing = sorted(set(range(count)) - present)

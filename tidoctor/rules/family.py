@@ -109,9 +109,10 @@ def _no_name_of_the_class(view: View) -> Iterator[Finding]:
         raise NotApplicable("the names of this class are not known")
     if view.model_type not in facts.model_types:
         raise NotApplicable("class and model_type are of two families")
-    inside = any(n.endswith("." + facts.embedding) for n in view.tensors)  # at another depth
+    tail, prefix = f".{facts.embedding}", facts.prefix or "\0"
+    inside = view.own_kinds.first(lambda n: n.endswith(tail))  # at another depth
     known = view.embedding or view.head or view.body_is_there or inside
-    if known or view.wrappers or any(n.startswith(facts.prefix or "\0") for n in view.tensors):
+    if known or view.wrappers or view.own_kinds.first(lambda n: n.startswith(prefix)):
         return
     shown = ", ".join(printable(p) for p, _ in collapse(view.tensors)[:3])
     yield found(

@@ -9,7 +9,7 @@ from tidoctor.checkpoint import elements
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
 from tidoctor.header import span_bytes
 from tidoctor.names import natural_key, printable
-from tidoctor.patterns import Kinds, numbers_at, ranges, some_patterns
+from tidoctor.patterns import Kinds, ranges, some_patterns
 from tidoctor.rules.fitting import Kind, Respelling, regrouped
 from tidoctor.rules.rule import (
     ERROR,
@@ -46,7 +46,7 @@ FOREIGN: dict[str, tuple[re.Pattern[str], ...]] = {
         ),
     }.items()
 }  # fmt: skip
-_EXPERT = re.compile(r"(.*\.experts\.)(\d{1,6})(\..+)")
+_EXPERT = re.compile(r"(.*\.experts\.)(\d{1,9})(\..+)")
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _USUAL = "nothing has to be done; loading and saving with transformers writes the usual form"
 _MOST_OPERATIONS = 200_000
@@ -197,14 +197,12 @@ def _renumbered(view: View) -> tuple[dict[str, set[int]], int] | None:
     count = next((c for c in counts if type(c) is int and c > 1), None)
     if count is None or view.verbatim:
         return None
+    if all(n < count for n in view.own_kinds.numbers(_EXPERT.fullmatch, 2)):
+        return None
     numbers: dict[str, set[int]] = {}
-    for kind in view.own_kinds.groups(_EXPERT.fullmatch):
-        place = _EXPERT.fullmatch(kind[0])
-        if place and max(numbers_at(place[1].count("."), kind)) < count:
-            continue
-        for name in kind:
-            if m := _EXPERT.fullmatch(name):
-                numbers.setdefault(m[1], set()).add(int(m[2]))
+    for name in view.own_kinds.where(_EXPERT.fullmatch):
+        if m := _EXPERT.fullmatch(name):
+            numbers.setdefault(m[1], set()).add(int(m[2]))
     odd = {
         at: ns for at, ns in numbers.items() if len(ns) == count and ns != set(range(count))
     }

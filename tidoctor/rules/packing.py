@@ -132,13 +132,20 @@ def modules(tensors: Mapping[str, Tensor], kinds: Kinds) -> list[Module]:
     """
     if {t.dtype for t in tensors.values()} <= FLOATS and not kinds.first(_may_be_part):
         return []
+    ends = _ends(kinds)
     by_stem: dict[str, dict[str, str]] = {}
     for name in tensors:
-        if (m := _PART.fullmatch(name)) and (m["sign"] == "." or m["part"] in _UNDERLINED):
-            by_stem.setdefault(m["stem"], {})[m["part"]] = name
+        if name in ends:
+            part, length = ends[name]
+            by_stem.setdefault(name[:-length], {})[part] = name
     found = []
+    schemes: dict[tuple[object, ...], str | None] = {}
     for stem, parts in by_stem.items():
-        scheme = _scheme(parts, tensors)
+        rows = [tensors[name] for name in parts.values()]
+        seen = (*parts, *((t.dtype, len(t.shape)) for t in rows))
+        if "qweight" in parts or seen not in schemes:  # the former is told by its shapes
+            schemes[seen] = _scheme(parts, tensors)
+        scheme = schemes[seen]
         if scheme is not None:
             found.append(Module(stem, parts, scheme))
     told = {n for m in found for n in m.parts.values()}
@@ -149,6 +156,18 @@ def modules(tensors: Mapping[str, Tensor], kinds: Kinds) -> list[Module]:
         if small and name not in told and not _SCALE.search(name):
             scaled = any(name + tail in tensors for tail in ("_scale", "_scale_inv", ".scale"))
             found.append(Module(name, {"": name}, "FP8 experts" if scaled else "bare"))
+    return found
+
+
+def _ends(kinds: Kinds) -> dict[str, tuple[str, int]]:
+    """The part that a name is of, and the length of what follows the stem."""
+    found: dict[str, tuple[str, int]] = {}
+    for kind in kinds:
+        m = _PART.fullmatch(kind[0])
+        numbered = m is not None and any(map(str.isdigit, kind[0][m.end("stem") :].split(".")))
+        for names in ([name] for name in kind) if numbered else (kind,):
+            if (m := _PART.fullmatch(names[0])) and (m["sign"] == "." or m["part"] in _UNDERLINED):
+                found |= dict.fromkeys(names, (m["part"], len(names[0]) - m.end("stem")))
     return found
 
 
@@ -267,7 +286,7 @@ def lacks(found: list[Module]) -> Iterator[Lack]:
             yield from (Lack(m, part, usual) for m in short)
     # Packed numbers alone, where the same module of other layers has its scales.
     kinds: dict[object, list[str]] = {}
-    for m in found:
+    for m in found if "bare" in by_scheme else ():
         if m.scheme in REQUIRED and m.scheme not in ("GPTQ", "AWQ") and "weight" in m.parts:
             kinds.setdefault(template(m.stem)[0], []).append(_second(m))
     bare: dict[object, list[Module]] = {}
