@@ -19,6 +19,7 @@ from tidoctor.atlas.configs import resolve
 from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered, Run, parse
 from tidoctor.atlas.identify import Identity, has_names, identify
+from tidoctor.atlas.observed import _alone, _Row
 from tidoctor.atlas.solving import Contradiction, Fields, Literal, Solver
 
 Shape = tuple[int, ...]
@@ -473,3 +474,27 @@ def test_an_absent_config_is_proposed_and_never_written(tmp_path: Any) -> None:
     assert finding.cure is not None
     assert not finding.cure.operations
     assert str(finding.cure.kind) == "consent"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.dictionaries(st.integers(0, 2), st.integers(0, 1))),
+        max_size=12,
+    )
+)
+def test_rows_that_no_other_shares_a_name_with(rows: list[tuple[str, dict[int, int]]]) -> None:
+    made = [_Row("", key, tuple(fixed.items()), (), (), (), False) for key, fixed in rows]
+    told = [
+        not any(
+            i != j and key == other and all(there.get(p, n) == n for p, n in fixed.items())
+            for j, (other, there) in enumerate(rows)
+        )
+        for i, (key, fixed) in enumerate(rows)
+    ]
+    assert _alone(made) == told
+
+
+def test_one_vector_is_looked_for_in_classes_with_thousands_of_experts() -> None:
+    """Some have a row for each expert; holding each against all others once took minutes."""
+    found = identify({"embed_tokens.weight": (4,)})
+    assert found.candidates and not found.exact

@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
@@ -309,16 +310,9 @@ class _Laying:
         self.seen = seen
         self.counts: dict[str, dict[Numbers, int]] = {}  # container -> outer numbers -> children
         self.instances: list[dict[Numbers, set[Shape]]] = []  # by row, by the numbers in its slots
-        shared: dict[Key, int] = {}
-        for row in rows:
-            shared[row.key] = shared.get(row.key, 0) + 1
-        self.shared = shared
+        self.shared = Counter(row.key for row in rows)
         # Whether no other row of the class has the names of this one, in the order of the rows.
-        self.alone = [
-            shared[row.key] == 1
-            or not any(o is not row and o.key == row.key and _overlap(row, o) for o in rows)
-            for row in rows
-        ]
+        self.alone = _alone(rows)
         for row in rows:
             found = self._instances(row)
             self.instances.append(found)
@@ -514,7 +508,30 @@ def _indices(expression: Expression, row: _Row, numbers: Numbers) -> tuple[tuple
     )
 
 
-def _overlap(one: _Row, other: _Row) -> bool:
-    """Whether two rows of one key can give the same name."""
-    fixed = dict(other.fixed)
-    return all(fixed.get(place, number) == number for place, number in one.fixed)
+def _alone(rows: Sequence[_Row]) -> list[bool]:
+    """Whether no other row can give the same name as this one, in their order.
+
+    Two rows of one key can unless they have different numbers fixed at a place. A class may have
+    ten thousand rows of a key, one for each expert; those that fix the same places are told apart
+    by what they fix.
+    """
+    like: dict[tuple[Key, tuple[int, ...]], list[dict[int, int]]] = {}
+    forms: dict[Key, dict[tuple[int, ...], None]] = {}
+    for row in rows:
+        fixed = dict(row.fixed)
+        like.setdefault((row.key, tuple(sorted(fixed))), []).append(fixed)
+        forms.setdefault(row.key, {})[tuple(sorted(fixed))] = None
+
+    @functools.cache
+    def seen(key: Key, places: tuple[int, ...], common: tuple[int, ...]) -> Counter[Numbers]:
+        """How often rows that fix these places have which numbers at some of them."""
+        return Counter(tuple([fixed[p] for p in common]) for fixed in like[key, places])
+
+    def alone(row: _Row) -> bool:
+        fixed, others = dict(row.fixed), -1  # it is one of those that are counted
+        for places in forms[row.key]:
+            common = tuple([p for p in places if p in fixed])
+            others += seen(row.key, places, common)[tuple([fixed[p] for p in common])]
+        return not others
+
+    return list(map(alone, rows))
