@@ -1004,6 +1004,9 @@ class Distant:
         data = self._folder.read(file, begin, end)
         return b"" if self.short else data
 
+    def vet(self, file: str) -> None:
+        pass
+
     def ahead(self, files: Iterable[str]) -> None:
         pass
 

@@ -21,7 +21,8 @@ from tidoctor.source.transfer import Sink, Spilled
 
 T = TypeVar("T")
 
-THREADS = 16  # requests at a time; the client keeps twenty connections
+THREADS = 24  # requests at a time for bytes
+SCOUTS = 16  # requests at a time that only ask where a file lies
 FIRST = 100_000  # bytes; one request has the whole header of nearly every shard
 STRIDE = 8 << 20  # bytes of one request that is held
 POURED = 32 << 20  # bytes of one request that is not
@@ -57,6 +58,9 @@ class Reader:
     def fetch(self, file: str, begin: int, end: int) -> Got:
         """The bytes [begin, end) of a file."""
         raise NotImplementedError
+
+    def find(self, file: str, end: int) -> None:
+        """Find out where a file lies whose bytes [0, end) will be asked for, if that costs any."""
 
     def stream(self, file: str, begin: int, end: int, sink: Sink) -> None:
         """The same, given to `sink` in order as they come. Raises Spilled when that fails."""
@@ -108,7 +112,7 @@ class Distant:
         self._folders = folders
         self._heads: dict[str, Future[Got]] = {}
         self._recent: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
-        self._team = Team(THREADS)
+        self._team, self._scouts = Team(THREADS), Team(SCOUTS)
         self._lock = threading.Lock()
         self._held = 0
 
@@ -137,8 +141,7 @@ class Distant:
         What the server said when it sent the file counts more than what was listed.
         Raises Unreadable for a path that leads out of the checkpoint.
         """
-        if file.startswith("/") or ".." in file.replace("\\", "/").split("/"):
-            raise Unreadable(printable(f"{self.name}: {file}"), "leads out of the checkpoint")
+        self.vet(file)
         if file not in self._listing:
             return None
         head = self._heads.get(file)
@@ -149,6 +152,11 @@ class Distant:
         except Absent:
             return None
         return total if total is not None else self._listing[file].size
+
+    def vet(self, file: str) -> None:
+        """Raise Unreadable for a path that leads out of the checkpoint."""
+        if file.startswith("/") or ".." in file.replace("\\", "/").split("/"):
+            raise Unreadable(printable(f"{self.name}: {file}"), "leads out of the checkpoint")
 
     def size_of(self, file: str) -> int | None:
         """The listed size; without one, that of the file, for which its head is fetched."""
@@ -161,7 +169,18 @@ class Distant:
         """Begin to fetch the heads of these files, which will be asked for next."""
         for file in files:
             if file in self._listing and file not in self._heads and len(self._heads) < _HEADS:
-                self._heads[file] = self._team.begin(partial(self._head, file))
+                head: Future[Got] = Future()
+                self._heads[file] = head
+                self._scouts.begin(partial(self._find, file, head))
+
+    def _find(self, file: str, head: Future[Got]) -> None:
+        """Find out where a file lies, then have its head fetched."""
+        try:
+            self._reader.find(file, self._first(file))
+        except BaseException as e:
+            head.set_exception(e)
+        else:
+            self._team.begin(partial(self._head, file), head)
 
     def read(self, file: str, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a file, fewer when it ends before.
@@ -252,7 +271,7 @@ class Distant:
         """The beginning of a file: a text as a whole, of weights the header."""
         size = self._listing[file].size
         text = file.endswith(".json")
-        want = FIRST if size is None else min(FIRST, size)
+        want = self._first(file)
         if text and size is not None and self._holds(size):
             want = size
         head = self._counted(file, 0, want) if want else Got(b"", 0)
@@ -264,6 +283,11 @@ class Distant:
             return Got(head.data, total)  # with the first bytes of the first tensor
         rest = self._counted(file, len(head.data), stop)
         return Got(head.data + rest.data, total)
+
+    def _first(self, file: str) -> int:
+        """How many bytes of a file are asked for at first."""
+        size = self._listing[file].size
+        return FIRST if size is None else min(FIRST, size)
 
     def _holds(self, size: int) -> bool:
         """Whether so many bytes more may be held."""
@@ -283,9 +307,9 @@ class Team:
         self._lock = threading.Lock()
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
 
-    def begin(self, job: Callable[[], T]) -> Future[T]:
+    def begin(self, job: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
         """Do it as soon as a thread is free."""
-        future: Future[T] = Future()
+        future = future or Future()
         with self._lock:
             self._jobs.put((future, job))
             more = self._alive < self._threads
