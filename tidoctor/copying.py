@@ -13,12 +13,12 @@ import stat
 import struct
 import sys
 import threading
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
@@ -26,7 +26,7 @@ from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.pieced import Derived
 from tidoctor.source import Source, reason
-from tidoctor.source.distant import Distant, Received
+from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
 
 BUFFER = 8 << 20  # bytes asked of a distant source, or written at once
@@ -36,6 +36,7 @@ PIECE = 192 << 10
 Every piece costs some 20 microseconds in three calls of the system; much larger ones leave the
 processor's cache before they are read back, soonest where others use it too.
 """
+_SWALLOW = 1 << 20  # bytes digested at once: other threads wait to be let on after each time
 _PAGE = 4096  # bytes; pieces that end where pages do write each of them once
 
 UNSUPPORTED = frozenset(
@@ -294,49 +295,57 @@ class Mover:
         return True
 
     def _pour(self, source: Distant, span: Span, target: int, at: int) -> bool:
-        """Let the bytes of a distant span come side by side, each to its place; read them back."""
+        """Let the bytes of a distant span come side by side, each to its place, and read them back.
+
+        Raises Unreadable when a whole file came, but not the one that the repository publishes.
+        """
         # A handle of its own, closed with the last thread that may still write there: the number
         # of `target` may be that of another file by then.
         handle = FileIO(os.dup(target), "wb")
         shift = at - span.begin
+        torn = threading.Event()
 
-        def arrive(begin: int, chunk: bytes) -> None:
+        def arrive(begin: int, chunk: bytearray) -> None:
+            to = handle.fileno()
             with memoryview(chunk) as rest:
                 done = 0
                 while done < len(rest):
-                    done += os.pwrite(handle.fileno(), rest[done:], begin + shift + done)
+                    done += os.pwrite(to, rest[done:], begin + shift + done)
+            # At once, while both are in the processor's cache.
+            if os.pread(to, len(chunk), begin + shift) != chunk:
+                torn.set()
+                raise InterruptedError
             with self._lock:
                 self.moved(len(chunk))
 
-        received = source.pour(span.file, span.begin, span.end, arrive)
-        return self._arrived(span, received, target, shift)
-
-    def _arrived(
-        self, span: Span, received: Iterable[Received], target: int, shift: int
-    ) -> bool:
-        """Whether the file `target` holds what came for a distant span, part by part.
-
-        Raises Unreadable when a whole file came, but not the one that the repository publishes.
-        """
         whole = hashlib.sha256()
-        for begin, end, expected in received:
-            crc = 0
-            for start in range(begin, end, PIECE):
-                view = self._views[0][: min(PIECE, end - start)]
-                if not _filled(target, view, start + shift):
-                    return False
-                crc = zlib.crc32(view, crc)
-                whole.update(view)
-            if crc != expected:
+        try:
+            with closing(source.pour(span.file, span.begin, span.end, arrive)) as parts:
+                for begin, end in parts:
+                    if not self._digested(whole, target, begin + shift, end + shift):
+                        return False
+        except InterruptedError:
+            if torn.is_set():
                 return False
+            raise
         self.fetched[span] = whole.hexdigest()
-        listed = span.source.listed(span.file)
+        listed = source.listed(span.file)
         entire = listed and listed.sha256 and (span.begin, span.end) == (0, listed.size)
         if listed and entire and listed.sha256 != whole.hexdigest():
             raise Unreadable(
                 printable(f"{span.source.name}: {span.file}"),
                 "came with another SHA-256 than the repository publishes", "try again",
             )  # fmt: skip
+        return True
+
+    def _digested(self, digest: Any, target: int, begin: int, end: int) -> bool:
+        """Add the bytes [begin, end) of the file to a digest; whether there are as many."""
+        buffer = memoryview(bytearray(min(_SWALLOW, end - begin)))
+        for at in range(begin, end, _SWALLOW):
+            view = buffer[: min(_SWALLOW, end - at)]
+            if not _filled(target, view, at):
+                return False
+            digest.update(view)
         return True
 
     def cast(self, tensor: Tensor, target: int, at: int) -> tuple[bool, int]:

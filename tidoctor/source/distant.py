@@ -7,9 +7,8 @@ are fetched at once, as long as most headers are, and long ranges in pieces side
 from __future__ import annotations
 
 import threading
-import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -25,7 +24,9 @@ THREADS = 24  # requests at a time for bytes
 SCOUTS = 16  # requests at a time that only ask where a file lies
 FIRST = 100_000  # bytes; one request has the whole header of nearly every shard
 STRIDE = 8 << 20  # bytes of one request that is held
-POURED = 32 << 20  # bytes of one request that is not
+POURED = 8 << 20  # bytes of one request that is not
+_GATHERED = 128 << 10  # bytes of it that are put away at once
+_WAITING = 2 * THREADS  # such requests that have been made when the first is waited for
 _LONGEST = 8 << 20  # bytes of a header that is fetched ahead
 _HELD = 64 << 20  # bytes of long headers and texts held at a time
 _HEADS = 512  # files whose heads are fetched ahead
@@ -70,14 +71,6 @@ class Reader:
                 sink(data)
             except OSError as e:
                 raise Spilled(e) from e
-
-
-class Received(NamedTuple):
-    """A range that came from far away, and the CRC-32 of what came."""
-
-    begin: int
-    end: int
-    crc32: int
 
 
 class Distant:
@@ -219,39 +212,52 @@ class Distant:
         return data
 
     def pour(
-        self, file: str, begin: int, end: int, put: Callable[[int, bytes], None]
-    ) -> list[Received]:
+        self, file: str, begin: int, end: int, put: Callable[[int, bytearray], None]
+    ) -> Generator[tuple[int, int]]:
         """Fetch a range side by side, in parts, and `put` what comes, with its place in the file.
 
-        Called on several threads; what it raises as OSError is raised here, and all of it ends.
-        Raises Unreadable when the file cannot be read, or ends before.
+        Gives (begin, end) of the parts in order, each as soon as it is complete, so that what comes
+        can be looked at while the rest is on its way. `put` is called on several threads; what it
+        raises as OSError is raised here, and all of it ends. Raises Unreadable when the file cannot
+        be read, or ends before.
         """
         ended = threading.Event()
-        strides = [(at, min(at + POURED, end)) for at in range(begin, end, POURED)]
-        work = partial(self._pour, file, put, ended)
-        jobs = [self._team.begin(partial(work, *stride)) for stride in strides]
+        waiting: deque[tuple[int, int, Future[None]]] = deque()
         try:
-            return [job.result() for job in jobs]
+            for at in range(begin, end, POURED):
+                stop = min(at + POURED, end)
+                job = self._team.begin(partial(self._pour, file, put, ended, at, stop))
+                waiting.append((at, stop, job))
+                if len(waiting) == _WAITING:
+                    yield self._poured(file, *waiting.popleft())
+            while waiting:
+                yield self._poured(file, *waiting.popleft())
+        finally:
+            ended.set()
+
+    def _poured(self, file: str, begin: int, end: int, job: Future[None]) -> tuple[int, int]:
+        try:
+            job.result()
         except Spilled as e:
             raise e.error from None
         except Absent as e:
             raise Unreadable(printable(f"{self.name}: {file}"), "is not there") from e
-        finally:
-            ended.set()
+        return begin, end
 
     def _pour(
-        self, file: str, put: Callable[[int, bytes], None], ended: threading.Event,
+        self, file: str, put: Callable[[int, bytearray], None], ended: threading.Event,
         begin: int, end: int,
-    ) -> Received:  # fmt: skip
-        crc, at = 0, begin
+    ) -> None:  # fmt: skip
+        at, held = begin, bytearray()
 
         def take(chunk: bytes) -> None:
-            nonlocal at, crc
+            nonlocal at, held
             if ended.is_set():
                 raise InterruptedError
-            put(at, chunk)
-            crc = zlib.crc32(chunk, crc)
-            at += len(chunk)
+            held += chunk
+            if len(held) >= _GATHERED or at + len(held) == end:
+                put(at, held)
+                at, held = at + len(held), bytearray()
 
         if not ended.is_set():
             self._reader.stream(file, begin, end, take)
@@ -259,7 +265,6 @@ class Distant:
             self.bytes_read += at - begin
         if at < end and not ended.is_set():
             raise Unreadable(printable(f"{self.name}: {file}"), f"ends before byte {end:,}")
-        return Received(begin, end, crc)
 
     def _counted(self, file: str, begin: int, end: int) -> Got:
         got = self._reader.fetch(file, begin, end)
