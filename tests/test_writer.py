@@ -832,8 +832,8 @@ def killed_at(nth: int, work: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
-WRITING = {"assembly.py", "copying.py", "ground.py", "pathlib.py", "shutil.py", "staging.py",
-           "verification.py", "writer.py"}  # fmt: skip
+WRITING = {"assembly.py", "continuing.py", "copying.py", "ground.py", "handles.py", "pathlib.py",
+           "shutil.py", "staging.py", "verification.py", "writer.py"}  # fmt: skip
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from tidoctor.errors import Unreadable
@@ -26,7 +25,7 @@ FIRST = 100_000  # bytes; one request has the whole header of nearly every shard
 STRIDE = 8 << 20  # bytes of one request that is held
 POURED = 8 << 20  # bytes of one request that is not
 _GATHERED = 128 << 10  # bytes of it that are put away at once
-_WAITING = 2 * THREADS  # such requests that have been made when the first is waited for
+_WAITING = THREADS + 8  # such requests that have been made when the first is waited for
 _LONGEST = 8 << 20  # bytes of a header that is fetched ahead
 _HELD = 64 << 20  # bytes of long headers and texts held at a time
 _HEADS = 512  # files whose heads are fetched ahead
@@ -309,30 +308,29 @@ class Team:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._alive = 0
-        self._lock = threading.Lock()
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        # Not a SimpleQueue: there, whoever is woken for a job that another takes may wait for ever.
+        self._more = threading.Condition()
 
     def begin(self, job: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
         """Do it as soon as a thread is free."""
         future = future or Future()
-        with self._lock:
-            self._jobs.put((future, job))
-            more = self._alive < self._threads
-            self._alive += more
-        if more:
+        with self._more:
+            self._jobs.append((future, job))
+            another = self._alive < self._threads
+            self._alive += another
+            self._more.notify()
+        if another:
             threading.Thread(target=self._work, daemon=True).start()
         return future
 
     def _work(self) -> None:
         while True:
-            try:
-                future, job = self._jobs.get(timeout=_IDLE)
-            except Empty:
-                with self._lock:
-                    if self._jobs.empty():
-                        self._alive -= 1
-                        return
-                continue
+            with self._more:
+                if not self._more.wait_for(lambda: self._jobs, _IDLE):
+                    self._alive -= 1
+                    return
+                future, job = self._jobs.popleft()
             try:
                 future.set_result(job())
             except BaseException as e:
