@@ -8,16 +8,13 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from io import FileIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tidoctor.checkpoint import Span
 from tidoctor.errors import Unreadable
 from tidoctor.handles import filled
 from tidoctor.names import printable
 from tidoctor.source.distant import Distant
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 _SWALLOW = 1 << 20  # bytes digested at once: other threads wait to be let on after each time
 
@@ -83,10 +80,10 @@ def pour(
             printable(f"{source.name}: {span.file}"),
             "came with another SHA-256 than the repository publishes", "try again",
         )  # fmt: skip
-    return whole.hexdigest()
+    return str(whole.hexdigest())
 
 
-def _proven(span: Span, target: int, shift: int, marks: Marks) -> tuple[int, _Hash]:
+def _proven(span: Span, target: int, shift: int, marks: Marks) -> tuple[int, Any]:
     """Up to where the file holds what a mark says, and the digest of that."""
     digest = hashlib.sha256()
     best, at = (span.begin, digest.copy()), span.begin
