@@ -308,6 +308,7 @@ class Team:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._alive = 0
+        self.busy = 0  # jobs that are not done
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         # Not a SimpleQueue: there, whoever is woken for a job that another takes may wait for ever.
         self._more = threading.Condition()
@@ -317,6 +318,7 @@ class Team:
         future = future or Future()
         with self._more:
             self._jobs.append((future, job))
+            self.busy += 1
             another = self._alive < self._threads
             self._alive += another
             self._more.notify()
@@ -336,3 +338,5 @@ class Team:
             except BaseException as e:
                 future.set_exception(e)
             del future, job
+            with self._more:
+                self.busy -= 1
