@@ -153,6 +153,9 @@ class Memory:
         self.bytes_read += len(data)
         return data
 
+    def vet(self, file: str) -> None:
+        pass
+
     def ahead(self, files: Iterable[str]) -> None:
         pass
 

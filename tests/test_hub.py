@@ -213,6 +213,14 @@ def test_a_mirror_that_lists_no_sizes(hub: FakeHub) -> None:
     assert len(reads(hub)) == 3 + 3 + 1  # and the tree, which has them
 
 
+def test_a_mirror_without_a_cdn_is_asked_once_for_each_file(hub: FakeHub) -> None:
+    hub.repo("org/m", big(4, 5), direct=True)
+    checkpoint = tidoctor.open("org/m")
+    assert len(checkpoint.weights) == 5
+    assert sum(r.what.endswith(".safetensors") for r in hub.log) == 5
+    assert {r.where for r in hub.log} == {"api", "hub"}
+
+
 def test_a_mirror_that_has_no_tree_either(hub: FakeHub) -> None:
     from fakehub import Fault
 
@@ -370,7 +378,9 @@ def test_threads_end_when_there_is_nothing_to_do(
     monkeypatch.setattr(distant, "_IDLE", 0.01)
     hub.repo("org/m", build(llama(), LLAMA, shards=3))
     checkpoint = tidoctor.open("org/m")
-    ours = [t for t in threading.enumerate() if getattr(t, "_target", None) == checkpoint.source._team._work]  # type: ignore[attr-defined]
+    source: Any = checkpoint.source
+    work = (source._team._work, source._scouts._work)
+    ours = [t for t in threading.enumerate() if getattr(t, "_target", None) in work]
     for thread in ours:
         thread.join(60)
         assert not thread.is_alive()

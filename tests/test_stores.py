@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import fsspec
 import pytest
 from checkpoints import LLAMA, build, llama
-from fakehub import FakeHub, Fault
+from fakehub import FakeHub, Fault, safetensors
 
 import tidoctor
 from tidoctor.errors import Unreadable
@@ -140,6 +140,52 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(Unreadable, match=rf"\({package}\); pip install 'tidoctor\[cloud\]'"):
             tidoctor.open(url)
+
+
+class Refusal(Exception):
+    """As adlfs and gcsfs have them: with the status under one of two names."""
+
+    def __init__(self, **said: object) -> None:
+        vars(self).update(said)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError("x"), OSError("Forbidden: b/m\nno"), Refusal(status_code=403), Refusal(code=401), Refusal(code="403"),
+     type("NoCredentialsError", (Exception,), {})(), type("ClientAuthenticationError", (Exception,), {})()],
+    ids=lambda e: type(e).__name__ + str(vars(e)),
+)  # fmt: skip
+def test_a_store_that_lets_nobody_in(
+    store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> list[object]:
+        raise error
+
+    monkeypatch.setattr(type(store), "ls", refuse)
+    with pytest.raises(Unreadable, match="access is denied"):
+        tidoctor.open("memory://bucket/m")
+
+
+def test_a_store_that_knows_no_ranges(
+    store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = safetensors([("x", "BF16", [1000, 200])])
+    put(store, "/bucket/m", {"model.safetensors": content.read(0, content.size)})
+    checkpoint = tidoctor.open("memory://bucket/m")
+    real = type(store).cat_file
+    monkeypatch.setattr(type(store), "cat_file", lambda fs, path, **_: real(fs, path))
+    with pytest.raises(Unreadable, match="knows no ranges"):
+        checkpoint.source.read("model.safetensors", content.size - 10, content.size - 5)
+
+
+def test_a_store_without_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Needy(fsspec.AbstractFileSystem):  # type: ignore[misc]
+        def __init__(self, **_: object) -> None:
+            raise ValueError("which account?")
+
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "needy", Needy)
+    with pytest.raises(Unreadable, match=r"not told which account .* set the credentials"):
+        tidoctor.open("needy://bucket/m")
 
 
 def test_the_words_of_a_store_are_not_repeated(

@@ -412,7 +412,7 @@ def _refusal(source: Source, file: str) -> str:
     if not file or "\0" in file or file.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
         return "leads out of the folder"
     try:
-        source.size(file)
+        source.vet(file)
     except Unreadable:
         return "leads out of the folder"
     return ""

@@ -7,14 +7,9 @@ read back piece by piece through two reused buffers: every byte is compared with
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
-import struct
-import sys
-import threading
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +18,14 @@ from typing import NamedTuple
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
+from tidoctor.handles import BUFFER, UNSUPPORTED, clone, clone_range, filled, put, read_at
 from tidoctor.names import printable
 from tidoctor.pieced import Derived
+from tidoctor.pouring import Marks, pour
 from tidoctor.source import Source, reason
-from tidoctor.source.distant import Distant, Received
+from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
 
-BUFFER = 8 << 20  # bytes asked of a distant source, or written at once
 PIECE = 192 << 10
 """Bytes copied or compared at once.
 
@@ -37,17 +33,6 @@ Every piece costs some 20 microseconds in three calls of the system; much larger
 processor's cache before they are read back, soonest where others use it too.
 """
 _PAGE = 4096  # bytes; pieces that end where pages do write each of them once
-
-UNSUPPORTED = frozenset(
-    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP,
-     errno.ENOTTY}
-)  # fmt: skip
-"""How systems and file systems say that they lack an operation: another way is tried then."""
-
-# linux/fs.h; Python knows these names from 3.12 on
-_FICLONE = 0x40049409  # _IOW(0x94, 9, int)
-_FICLONERANGE = 0x4020940D  # _IOW(0x94, 13, struct file_clone_range)
-_CLONE_STEP = 1 << 30  # bytes per call, a multiple of every block size
 
 
 class Identity(NamedTuple):
@@ -117,7 +102,7 @@ class Origin:
     def _some(self, begin: int, view: memoryview, end: int) -> int:
         if self.handle is not None:
             try:
-                return _read_at(self.handle.fileno(), view, begin)
+                return read_at(self.handle.fileno(), view, begin)
             except OSError as e:
                 raise Unreadable(self.where, f"cannot be read ({reason(e)})") from e
         start, data = self._ahead
@@ -197,35 +182,6 @@ class Origins:
                 raise origin.changed()
 
 
-def clone(origin: int, target: int) -> bool:
-    """Let the open file `target` share all extents of `origin`; False where that is impossible."""
-    return _shared(target, "FICLONE", _FICLONE, origin)
-
-
-def clone_range(origin: int, target: int, begin: int, at: int, size: int) -> bool:
-    """The same for `size` bytes from byte `begin` on, put at byte `at`; all three whole blocks."""
-    for done in range(0, size, _CLONE_STEP):
-        step = min(_CLONE_STEP, size - done)
-        request = struct.pack("qQQQ", origin, begin + done, step, at + done)
-        if not _shared(target, "FICLONERANGE", _FICLONERANGE, request):
-            return False
-    return True
-
-
-def _shared(target: int, name: str, number: int, request: int | bytes) -> bool:
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    try:
-        fcntl.ioctl(target, getattr(fcntl, name, number), request)
-    except OSError as e:
-        if e.errno in UNSUPPORTED:
-            return False
-        raise
-    return True
-
-
 class Mover:
     """Moves spans into new files, through buffers of its own, and reads back what it wrote.
 
@@ -238,7 +194,6 @@ class Mover:
         self.moved = moved
         self._origins = origins
         self.fetched: dict[Span, str] = {}
-        self._lock = threading.Lock()
         self._pair = (bytearray(PIECE), bytearray(PIECE))
         self._views = (memoryview(self._pair[0]), memoryview(self._pair[1]))
         self._zeros = bytes(PIECE)
@@ -273,8 +228,13 @@ class Mover:
         self.moved(span.end - span.begin)
         return True
 
-    def copy(self, span: Span, target: int, at: int) -> bool:
-        """Put the bytes of a span at byte `at` of a new file; whether they could be read back.
+    def copy(
+        self, span: Span, target: int, at: int, marks: Marks | None = None, *, over: bool = False
+    ) -> bool:
+        """Put the bytes of a span at byte `at` of a file; whether they could be read back.
+
+        The file is new, or with `over` may hold other bytes there; what a distant span's `marks`
+        prove to be there is not fetched.
 
         One pass over pieces that stay in the processor's cache costs less than letting the kernel
         copy and comparing afterwards. Pieces of nothing but zeros are left to the holes of the new
@@ -282,61 +242,18 @@ class Mover:
         """
         origin = self._origins.open(span)
         if isinstance(origin.source, Distant):
-            return self._pour(origin.source, span, target, at)
+            digest = pour(origin.source, span, target, at, self.moved, marks or Marks())
+            if digest is not None:
+                self.fetched[span] = digest
+            return digest is not None
         ours, shift = self._pair[0], at - span.begin
         for begin, n in _steps(span, PIECE, -at % _PAGE):
             view = self._views[0][:n]
             origin.fill(begin, view, span.end)
-            hole = origin.sparse and n == PIECE and ours == self._zeros
+            hole = origin.sparse and not over and n == PIECE and ours == self._zeros
             if not hole and not self._kept(view, target, begin + shift):
                 return False
             self.moved(n)
-        return True
-
-    def _pour(self, source: Distant, span: Span, target: int, at: int) -> bool:
-        """Let the bytes of a distant span come side by side, each to its place; read them back."""
-        # A handle of its own, closed with the last thread that may still write there: the number
-        # of `target` may be that of another file by then.
-        handle = FileIO(os.dup(target), "wb")
-        shift = at - span.begin
-
-        def arrive(begin: int, chunk: bytes) -> None:
-            with memoryview(chunk) as rest:
-                done = 0
-                while done < len(rest):
-                    done += os.pwrite(handle.fileno(), rest[done:], begin + shift + done)
-            with self._lock:
-                self.moved(len(chunk))
-
-        received = source.pour(span.file, span.begin, span.end, arrive)
-        return self._arrived(span, received, target, shift)
-
-    def _arrived(
-        self, span: Span, received: Iterable[Received], target: int, shift: int
-    ) -> bool:
-        """Whether the file `target` holds what came for a distant span, part by part.
-
-        Raises Unreadable when a whole file came, but not the one that the repository publishes.
-        """
-        whole = hashlib.sha256()
-        for begin, end, expected in received:
-            crc = 0
-            for start in range(begin, end, PIECE):
-                view = self._views[0][: min(PIECE, end - start)]
-                if not _filled(target, view, start + shift):
-                    return False
-                crc = zlib.crc32(view, crc)
-                whole.update(view)
-            if crc != expected:
-                return False
-        self.fetched[span] = whole.hexdigest()
-        listed = span.source.listed(span.file)
-        entire = listed and listed.sha256 and (span.begin, span.end) == (0, listed.size)
-        if listed and entire and listed.sha256 != whole.hexdigest():
-            raise Unreadable(
-                printable(f"{span.source.name}: {span.file}"),
-                "came with another SHA-256 than the repository publishes", "try again",
-            )  # fmt: skip
         return True
 
     def cast(self, tensor: Tensor, target: int, at: int) -> tuple[bool, int]:
@@ -367,7 +284,7 @@ class Mover:
         put(target, view)
         ours, theirs = self._pair
         n = len(view)
-        if not _filled(target, self._views[1][:n], at):
+        if not filled(target, self._views[1][:n], at):
             return False
         # Whole bytearrays are compared by memcmp; memoryviews would be eight times slower.
         return ours == theirs if n == PIECE else ours[:n] == theirs[:n]
@@ -378,7 +295,7 @@ class Mover:
         a, b = self._pair
         for begin, n in _steps(span, PIECE):
             origin.fill(begin, self._views[0][:n], span.end)
-            if not _filled(written.fileno(), self._views[1][:n], at + begin - span.begin):
+            if not filled(written.fileno(), self._views[1][:n], at + begin - span.begin):
                 return True
             if (a != b) if n == PIECE else (a[:n] != b[:n]):
                 return True
@@ -393,31 +310,3 @@ def _steps(span: Span, size: int, first: int = 0) -> Iterator[tuple[int, int]]:
         n = min(first or size, span.end - begin)
         yield begin, n
         begin, first = begin + n, 0
-
-
-def put(target: int, data: bytes | memoryview) -> None:
-    """Write all of `data` where the open file stands."""
-    with memoryview(data) as rest:
-        done = 0
-        while done < len(rest):
-            done += os.write(target, rest[done : done + BUFFER])
-
-
-def _read_at(handle: int, view: memoryview, at: int) -> int:
-    """Fill what can be had of the view from byte `at` of the open file on; the number of bytes."""
-    if hasattr(os, "preadv"):
-        return os.preadv(handle, [view], at)
-    os.lseek(handle, at, os.SEEK_SET)
-    data = os.read(handle, len(view))
-    view[: len(data)] = data
-    return len(data)
-
-
-def _filled(handle: int, view: memoryview, at: int) -> bool:
-    """Whether the file has enough bytes for the view from byte `at` on."""
-    done = 0
-    while done < len(view) and (
-        n := _read_at(handle, view[done:] if done else view, at + done)
-    ):
-        done += n
-    return done == len(view)

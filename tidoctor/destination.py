@@ -102,17 +102,21 @@ def plain_words(dest: Path, place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def room(dest: Path, place: Path, cost: Cost) -> Iterator[None]:
-    """Raise Unwritable with figures when the disk is too full, at once or in the end."""
+def room(dest: Path, place: Path, cost: Cost, kept: int = 0) -> Iterator[None]:
+    """Raise Unwritable with figures when the disk is too full, at once or in the end.
+
+    `kept` bytes of the result are on the disk already.
+    """
+    needed = max(0, cost.room - kept)
     try:
-        if cost.room > shutil.disk_usage(place.parent).free:
+        if needed > shutil.disk_usage(place.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         free = shutil.disk_usage(place.parent).free
-        left = f"{_decimal(cost.room)} needed, {_decimal(free)} free"
+        left = f"{_decimal(needed)} needed, {_decimal(free)} free"
         on = f"no space left on {printable(str(place.parent))}"
         raise Unwritable(printable(str(dest)), f"{on}, {left}", _ROOM) from e
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tidoctor.copying import Origins, clone, clone_range
+from tidoctor.copying import Origins
 from tidoctor.form import Link
+from tidoctor.handles import clone, clone_range
 from tidoctor.source import Source
 from tidoctor.source.folder import Folder
 

@@ -48,6 +48,9 @@ class Derived:
         """Its size in bytes."""
         return self._size if file == self._file else None
 
+    def vet(self, file: str) -> None:
+        """No path leads anywhere."""
+
     def ahead(self, files: Iterable[str]) -> None:
         """Nothing to prepare."""
 

@@ -1,7 +1,7 @@
 """A folder that appears under its name complete, or not at all.
 
 It grows under a hidden name beside its place and is renamed into it. A process that is killed
-leaves the hidden folder only, which the next one with the same place removes.
+leaves the hidden folder only, which the next one with the same place removes, or takes over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tidoctor.copying import UNSUPPORTED
+from tidoctor.handles import UNSUPPORTED
 
 _AT_FDCWD = -100  # fcntl.h
 _NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
@@ -23,37 +23,72 @@ _EXCHANGE = 2  # linux/fs.h, RENAME_EXCHANGE
 
 
 @contextmanager
-def staged(place: Path) -> Iterator[Path]:
-    """An empty folder beside `place`, removed at the end if it was not published.
+def staged(place: Path, mark: str | None = None) -> Iterator[Path]:
+    """A folder beside `place`, removed at the end if it was not published.
 
-    Raises OSError when it cannot be made.
+    It is empty, unless a killed process left one for the same place with a file called `mark` in
+    it: then that is it. Raises OSError when it cannot be made.
     """
-    sweep(place)
     folder = place.with_name(f".{place.name}.tidoctor-{os.getpid()}.partial")
-    lock = -1
+    lock = _taken_over(place, folder, mark) if mark else None
+    sweep(place, but=folder if lock is not None else None)
     try:
-        folder.mkdir()
-        lock = _lock(folder)
+        if lock is None:
+            folder.mkdir()
+            lock = _lock(folder)
         yield folder
     finally:
-        if lock >= 0:
+        if lock is not None and lock >= 0:
             os.close(lock)
         # After an exchange this is the old folder, which has to go as well.
-        _remove(folder)
+        remove(folder)
 
 
-def sweep(place: Path) -> None:
+def sweep(place: Path, but: Path | None = None) -> None:
     """Remove what killed processes have left beside `place`."""
-    leftover = re.compile(re.escape(f".{place.name}.tidoctor-") + r"(\d{1,9})\.partial")
+    for path in _leftovers(place):
+        if path != but:
+            remove(path)
+
+
+def _leftovers(place: Path) -> Iterator[Path]:
+    """The hidden folders of killed processes beside `place`."""
+    pattern = re.compile(re.escape(f".{place.name}.tidoctor-") + r"(\d{1,9})\.partial")
     try:
         names = os.listdir(place.parent)  # noqa: PTH208 - names, not paths
     except OSError:
         return  # a folder that may be written to but not listed
     for name in names:
-        found = leftover.fullmatch(name)
+        found = pattern.fullmatch(name)
         path = place.parent / name
         if found and path.is_dir() and not path.is_symlink() and _abandoned(path, int(found[1])):
-            _remove(path)
+            yield path
+
+
+def _taken_over(place: Path, folder: Path, mark: str) -> int | None:
+    """Give `folder` to the hidden folder that has most in its `mark`; its lock, None without one.
+
+    Only a folder of the user's own is taken over: what others made may hold links to anything.
+    """
+    best, most = None, 0
+    for path in _leftovers(place):
+        with suppress(OSError):
+            size = (path / mark).lstat().st_size
+            if size > most and path.lstat().st_uid == os.getuid():
+                best, most = path, size
+    if best is None:
+        return None
+    lock = -1
+    try:
+        lock = _lock(best)
+        if best != folder:
+            remove(folder)  # left by a process of the same number as this one, if at all
+            best.rename(folder)
+    except OSError:  # someone else was quicker
+        if lock >= 0:
+            os.close(lock)
+        return None
+    return lock
 
 
 def _abandoned(folder: Path, pid: int) -> bool:
@@ -108,7 +143,8 @@ def _lock(folder: Path) -> int:
     return handle
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, as far as that can be done."""
     if path.is_symlink() or path.is_file():
         with suppress(OSError):
             path.unlink()
@@ -165,7 +201,7 @@ def _swap(folder: Path, place: Path) -> None:
         if os.path.lexists(aside) and not os.path.lexists(place):
             aside.rename(place)
         raise
-    _remove(aside)
+    remove(aside)
 
 
 def _renameat2(old: Path, new: Path, flag: int) -> bool:

@@ -6,8 +6,10 @@ result is made of, and here the pieces are put together.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,10 +17,13 @@ from typing import Literal
 from tidoctor.assembly import Cost, Part, Piece, assembled, cost_of
 from tidoctor.carrying import Company, company, overlaid
 from tidoctor.checkpoint import Checkpoint, Tensor
-from tidoctor.copying import Mover, Origins, put
+from tidoctor.continuing import JOURNAL, Journal
+from tidoctor.copying import Mover, Origins
 from tidoctor.destination import check_destination, place_of, plain_words, room
 from tidoctor.form import PLAIN, Form
 from tidoctor.ground import Ground
+from tidoctor.handles import put
+from tidoctor.names import printable
 from tidoctor.pieced import Derived, beneath
 from tidoctor.source import Source
 from tidoctor.staging import publish, settle, staged
@@ -26,6 +31,8 @@ from tidoctor.verification import compared, torn, verify
 
 Progress = Callable[[Literal["copy", "verify"], int, int], None]
 """Called with what is being done, bytes done and bytes in all."""
+
+log = logging.getLogger("tidoctor")
 
 _TELL = 4 << 20  # bytes between two calls of the progress function
 
@@ -93,20 +100,27 @@ def write(
         check_destination(source, dest, force=force)
     place = place_of(dest)
     others = company(planned)
-    with Origins() as origins, plain_words(dest, place), staged(place) as folder:
+    with Origins() as origins, plain_words(dest, place), staged(place, JOURNAL) as folder:
+        journal = Journal(folder)
         parts = _parts(
             planned, others, Ground(folder, origins, form.link, scratch=True), form
         )
-        with room(dest, place, cost_of(parts)):
+        journal.begin(parts)
+        if journal.kept:
+            log.warning("%s: goes on where a run that was killed stopped", printable(str(dest)))
+        with room(dest, place, cost_of(parts), journal.kept), closing(journal):
             for name in () if form.delta else others.folders:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             mover = Mover(origins, _meter("copy", parts, progress))
             overflows: dict[str, int] = {}
-            parts = tuple(_write(part, folder / part.name, mover, overflows) for part in parts)
+            parts = tuple(
+                _write(part, folder / part.name, mover, overflows, journal) for part in parts
+            )
             mover.moved = _meter("verify", parts, progress)
             for part in parts:
                 verify(part, folder / part.name, mover, origins)
             origins.confirm()
+            journal.end()
             settle(folder)
         publish(folder, place, force=force)
     made = sum(_is_made(row) for w in planned.weights if not w.whole for row in planned.rows(w))
@@ -167,7 +181,9 @@ def _meter(
     return count
 
 
-def _write(part: Part, path: Path, mover: Mover, overflows: dict[str, int]) -> Part:
+def _write(
+    part: Part, path: Path, mover: Mover, overflows: dict[str, int], journal: Journal
+) -> Part:
     """Write one file; the part as it really came about, and the tensors that overflow noted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = part.whole
@@ -175,19 +191,22 @@ def _write(part: Part, path: Path, mover: Mover, overflows: dict[str, int]) -> P
         if mover.link(whole.span, path):
             return part
         part = replace(part, pieces=(whole._replace(how="copy"),))
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    over = journal.continues(part)
+    flags = os.O_RDWR | (getattr(os, "O_NOFOLLOW", 0) if over else os.O_CREAT | os.O_EXCL)
+    flags |= getattr(os, "O_BINARY", 0)
     target = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         put(target, part.head)
         at = len(part.head)
         done: list[Piece] = []
-        for piece in part.pieces:
+        for number, piece in enumerate(part.pieces):
             same, how = True, piece.how
             if piece.tensor:
                 same, lost = mover.cast(piece.tensor, target, at)
                 overflows |= {piece.tensor.name: lost} if lost else {}
             elif how != "clone" or not mover.clone(piece.span, target, at):
-                same, how = mover.copy(piece.span, target, at), "copy"
+                marks = journal.marks(part, number)
+                same, how = mover.copy(piece.span, target, at, marks, over=over), "copy"
             if not same:
                 raise torn(part)
             done.append(piece._replace(how=how))

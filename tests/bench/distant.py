@@ -37,6 +37,10 @@ def files() -> dict[str, Any]:
     config = {
         "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 7168,
         "num_hidden_layers": 61, "vocab_size": 129280, "tie_word_embeddings": False,
+        "quantization_config": {
+            "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+            "weight_block_size": [128, 128],
+        },
     }  # fmt: skip
     rows = [("model.embed_tokens.weight", "BF16", [129280, 7168])]
     rows += [

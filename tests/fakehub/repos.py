@@ -32,8 +32,8 @@ class Repo:
     """One model repository.
 
     `gated` shows its metadata to all and its files to `members` only; `private` hides it from
-    others. `unlisted` leaves sizes and digests out of the listing, as some mirrors do, and `said`
-    replaces what the listing says of a file.
+    others. `unlisted` leaves sizes and digests out of the listing, as some mirrors do, `direct` sends
+    large files without a CDN, as others do, and `said` replaces what the listing says of a file.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Repo:
     private: bool = False
     members: frozenset[str] = frozenset()
     unlisted: bool = False
+    direct: bool = False
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)  # listed, but not to be had
     descriptions: dict[str, str] = field(default_factory=dict)

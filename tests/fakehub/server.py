@@ -328,6 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
             refusal = _refusal(404, "EntryNotFound", "Entry not found")
             raise _Answer(404, {**refusal.headers, **headers}, refusal.text)
         headers = {"X-Repo-Commit": sha, "X-Linked-Size": str(content.size)}
+        if content.lfs and repo.direct:
+            return self._content(content, content.sha256, headers)
         if content.lfs:
             headers |= {
                 "X-Linked-ETag": f'"{content.sha256}"', "Location": self.hub.link(file, content)

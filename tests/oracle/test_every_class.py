@@ -54,6 +54,9 @@ class Zeros:
     def folders(self) -> frozenset[str]:
         return frozenset()
 
+    def vet(self, file: str) -> None:
+        pass
+
     def ahead(self, files: Iterable[str]) -> None:
         pass
 

@@ -46,6 +46,9 @@ class Source(Protocol):
         Raises Unreadable for a path that leads out of the checkpoint.
         """
 
+    def vet(self, file: str) -> None:
+        """Raise Unreadable for a path that leads out of the checkpoint, without waiting."""
+
     def read(self, file: str, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a file, fewer when it ends before."""
 

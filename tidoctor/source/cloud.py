@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -12,6 +13,9 @@ from tidoctor.source.kinds import INDEX_SUFFIX, WEIGHT_SUFFIX
 
 SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*)://.+", re.DOTALL)
 _INSTALL = "pip install 'tidoctor[cloud]'"
+_CREDENTIALS = "set the credentials of this store"
+_AZURE = "set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and a key"
+_ACCOUNTS = {"az": _AZURE, "abfs": _AZURE, "abfss": _AZURE}
 
 
 def open_cloud(url: str) -> Distant:
@@ -27,7 +31,13 @@ def open_cloud(url: str) -> Distant:
     except ImportError as e:
         raise Unreadable(where, f"needs a package for {scheme}:// ({_package(e)})", _INSTALL) from e
     except Exception as e:
-        raise Unreadable(where, f"{scheme}:// is not known here", "see fsspec for the kinds") from e
+        if not _known(scheme):
+            said = f"{scheme}:// is not known here"
+            raise Unreadable(where, said, "see fsspec for the kinds") from e
+        said = f"the {scheme}:// store is not told which account to use, or how"
+        raise Unreadable(where, said, _ACCOUNTS.get(scheme, _CREDENTIALS)) from e
+    # The package for gs:// writes whole tracebacks of what is told in a sentence here.
+    logging.getLogger("gcsfs").addHandler(logging.NullHandler())
     path = path.rstrip("/")
     name = path.rpartition("/")[2]
     chosen = name if name.endswith((WEIGHT_SUFFIX, ".json")) else None
@@ -58,6 +68,9 @@ class _Files(Reader):
             raise Absent(file) from e
         except Exception as e:
             raise _told(e, f"{self._where}: {printable(file)}") from e
+        if len(data) > end - begin:  # all of a file, or another range
+            what = "the store knows no ranges and sends more than was asked for"
+            raise Unreadable(f"{self._where}: {printable(file)}", what, "examine a copy")
         return Got(bytes(data), None)
 
 
@@ -83,10 +96,27 @@ def _listed(fs: Any, root: str, where: str) -> tuple[dict[str, Listed], frozense
 
 def _told(error: Exception, where: str) -> Unreadable:
     """What a store said no with. Its own words may hold what the address was signed with."""
-    if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+    if _denied(error):
         return Unreadable(where, "access is denied", "check the credentials of this store")
     kind = type(error).__name__
     return Unreadable(where, f"cannot be read ({kind})", "check the address and the network")
+
+
+def _denied(error: Exception) -> bool:
+    """Whether a store does not let this user in: every package has its own way of saying so."""
+    if isinstance(error, PermissionError):
+        return True
+    kind = type(error).__name__
+    status = getattr(error, "status_code", getattr(error, "code", None))  # of adlfs, of gcsfs
+    forbidden = type(error) is OSError and str(error).startswith("Forbidden")  # of gcsfs, for 403
+    words = "Credentials" in kind or "Authentication" in kind
+    return words or forbidden or str(status) in ("401", "403")
+
+
+def _known(scheme: str) -> bool:
+    from fsspec.registry import known_implementations, registry
+
+    return scheme in known_implementations or scheme in registry
 
 
 def _package(error: ImportError) -> str:

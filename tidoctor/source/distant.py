@@ -7,12 +7,10 @@ are fetched at once, as long as most headers are, and long ranges in pieces side
 from __future__ import annotations
 
 import threading
-import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from tidoctor.errors import Unreadable
@@ -21,10 +19,13 @@ from tidoctor.source.transfer import Sink, Spilled
 
 T = TypeVar("T")
 
-THREADS = 16  # requests at a time; the client keeps twenty connections
+THREADS = 24  # requests at a time for bytes
+SCOUTS = 16  # requests at a time that only ask where a file lies
 FIRST = 100_000  # bytes; one request has the whole header of nearly every shard
 STRIDE = 8 << 20  # bytes of one request that is held
-POURED = 32 << 20  # bytes of one request that is not
+POURED = 8 << 20  # bytes of one request that is not
+_GATHERED = 128 << 10  # bytes of it that are put away at once
+_WAITING = THREADS + 8  # such requests that have been made when the first is waited for
 _LONGEST = 8 << 20  # bytes of a header that is fetched ahead
 _HELD = 64 << 20  # bytes of long headers and texts held at a time
 _HEADS = 512  # files whose heads are fetched ahead
@@ -58,6 +59,9 @@ class Reader:
         """The bytes [begin, end) of a file."""
         raise NotImplementedError
 
+    def find(self, file: str, end: int) -> None:
+        """Find out where a file lies whose bytes [0, end) will be asked for, if that costs any."""
+
     def stream(self, file: str, begin: int, end: int, sink: Sink) -> None:
         """The same, given to `sink` in order as they come. Raises Spilled when that fails."""
         for at in range(begin, end, STRIDE):
@@ -66,14 +70,6 @@ class Reader:
                 sink(data)
             except OSError as e:
                 raise Spilled(e) from e
-
-
-class Received(NamedTuple):
-    """A range that came from far away, and the CRC-32 of what came."""
-
-    begin: int
-    end: int
-    crc32: int
 
 
 class Distant:
@@ -108,7 +104,7 @@ class Distant:
         self._folders = folders
         self._heads: dict[str, Future[Got]] = {}
         self._recent: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
-        self._team = Team(THREADS)
+        self._team, self._scouts = Team(THREADS), Team(SCOUTS)
         self._lock = threading.Lock()
         self._held = 0
 
@@ -137,8 +133,7 @@ class Distant:
         What the server said when it sent the file counts more than what was listed.
         Raises Unreadable for a path that leads out of the checkpoint.
         """
-        if file.startswith("/") or ".." in file.replace("\\", "/").split("/"):
-            raise Unreadable(printable(f"{self.name}: {file}"), "leads out of the checkpoint")
+        self.vet(file)
         if file not in self._listing:
             return None
         head = self._heads.get(file)
@@ -149,6 +144,11 @@ class Distant:
         except Absent:
             return None
         return total if total is not None else self._listing[file].size
+
+    def vet(self, file: str) -> None:
+        """Raise Unreadable for a path that leads out of the checkpoint."""
+        if file.startswith("/") or ".." in file.replace("\\", "/").split("/"):
+            raise Unreadable(printable(f"{self.name}: {file}"), "leads out of the checkpoint")
 
     def size_of(self, file: str) -> int | None:
         """The listed size; without one, that of the file, for which its head is fetched."""
@@ -161,7 +161,18 @@ class Distant:
         """Begin to fetch the heads of these files, which will be asked for next."""
         for file in files:
             if file in self._listing and file not in self._heads and len(self._heads) < _HEADS:
-                self._heads[file] = self._team.begin(partial(self._head, file))
+                head: Future[Got] = Future()
+                self._heads[file] = head
+                self._scouts.begin(partial(self._find, file, head))
+
+    def _find(self, file: str, head: Future[Got]) -> None:
+        """Find out where a file lies, then have its head fetched."""
+        try:
+            self._reader.find(file, self._first(file))
+        except BaseException as e:
+            head.set_exception(e)
+        else:
+            self._team.begin(partial(self._head, file), head)
 
     def read(self, file: str, begin: int, end: int) -> bytes:
         """The bytes [begin, end) of a file, fewer when it ends before.
@@ -200,39 +211,52 @@ class Distant:
         return data
 
     def pour(
-        self, file: str, begin: int, end: int, put: Callable[[int, bytes], None]
-    ) -> list[Received]:
+        self, file: str, begin: int, end: int, put: Callable[[int, bytearray], None]
+    ) -> Generator[tuple[int, int]]:
         """Fetch a range side by side, in parts, and `put` what comes, with its place in the file.
 
-        Called on several threads; what it raises as OSError is raised here, and all of it ends.
-        Raises Unreadable when the file cannot be read, or ends before.
+        Gives (begin, end) of the parts in order, each as soon as it is complete, so that what comes
+        can be looked at while the rest is on its way. `put` is called on several threads; what it
+        raises as OSError is raised here, and all of it ends. Raises Unreadable when the file cannot
+        be read, or ends before.
         """
         ended = threading.Event()
-        strides = [(at, min(at + POURED, end)) for at in range(begin, end, POURED)]
-        work = partial(self._pour, file, put, ended)
-        jobs = [self._team.begin(partial(work, *stride)) for stride in strides]
+        waiting: deque[tuple[int, int, Future[None]]] = deque()
         try:
-            return [job.result() for job in jobs]
+            for at in range(begin, end, POURED):
+                stop = min(at + POURED, end)
+                job = self._team.begin(partial(self._pour, file, put, ended, at, stop))
+                waiting.append((at, stop, job))
+                if len(waiting) == _WAITING:
+                    yield self._poured(file, *waiting.popleft())
+            while waiting:
+                yield self._poured(file, *waiting.popleft())
+        finally:
+            ended.set()
+
+    def _poured(self, file: str, begin: int, end: int, job: Future[None]) -> tuple[int, int]:
+        try:
+            job.result()
         except Spilled as e:
             raise e.error from None
         except Absent as e:
             raise Unreadable(printable(f"{self.name}: {file}"), "is not there") from e
-        finally:
-            ended.set()
+        return begin, end
 
     def _pour(
-        self, file: str, put: Callable[[int, bytes], None], ended: threading.Event,
+        self, file: str, put: Callable[[int, bytearray], None], ended: threading.Event,
         begin: int, end: int,
-    ) -> Received:  # fmt: skip
-        crc, at = 0, begin
+    ) -> None:  # fmt: skip
+        at, held = begin, bytearray()
 
         def take(chunk: bytes) -> None:
-            nonlocal at, crc
+            nonlocal at, held
             if ended.is_set():
                 raise InterruptedError
-            put(at, chunk)
-            crc = zlib.crc32(chunk, crc)
-            at += len(chunk)
+            held += chunk
+            if len(held) >= _GATHERED or at + len(held) == end:
+                put(at, held)
+                at, held = at + len(held), bytearray()
 
         if not ended.is_set():
             self._reader.stream(file, begin, end, take)
@@ -240,7 +264,6 @@ class Distant:
             self.bytes_read += at - begin
         if at < end and not ended.is_set():
             raise Unreadable(printable(f"{self.name}: {file}"), f"ends before byte {end:,}")
-        return Received(begin, end, crc)
 
     def _counted(self, file: str, begin: int, end: int) -> Got:
         got = self._reader.fetch(file, begin, end)
@@ -252,7 +275,7 @@ class Distant:
         """The beginning of a file: a text as a whole, of weights the header."""
         size = self._listing[file].size
         text = file.endswith(".json")
-        want = FIRST if size is None else min(FIRST, size)
+        want = self._first(file)
         if text and size is not None and self._holds(size):
             want = size
         head = self._counted(file, 0, want) if want else Got(b"", 0)
@@ -264,6 +287,11 @@ class Distant:
             return Got(head.data, total)  # with the first bytes of the first tensor
         rest = self._counted(file, len(head.data), stop)
         return Got(head.data + rest.data, total)
+
+    def _first(self, file: str) -> int:
+        """How many bytes of a file are asked for at first."""
+        size = self._listing[file].size
+        return FIRST if size is None else min(FIRST, size)
 
     def _holds(self, size: int) -> bool:
         """Whether so many bytes more may be held."""
@@ -280,32 +308,35 @@ class Team:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._alive = 0
-        self._lock = threading.Lock()
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self.busy = 0  # jobs that are not done
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        # Not a SimpleQueue: there, whoever is woken for a job that another takes may wait for ever.
+        self._more = threading.Condition()
 
-    def begin(self, job: Callable[[], T]) -> Future[T]:
+    def begin(self, job: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
         """Do it as soon as a thread is free."""
-        future: Future[T] = Future()
-        with self._lock:
-            self._jobs.put((future, job))
-            more = self._alive < self._threads
-            self._alive += more
-        if more:
+        future = future or Future()
+        with self._more:
+            self._jobs.append((future, job))
+            self.busy += 1
+            another = self._alive < self._threads
+            self._alive += another
+            self._more.notify()
+        if another:
             threading.Thread(target=self._work, daemon=True).start()
         return future
 
     def _work(self) -> None:
         while True:
-            try:
-                future, job = self._jobs.get(timeout=_IDLE)
-            except Empty:
-                with self._lock:
-                    if self._jobs.empty():
-                        self._alive -= 1
-                        return
-                continue
+            with self._more:
+                if not self._more.wait_for(lambda: self._jobs, _IDLE):
+                    self._alive -= 1
+                    return
+                future, job = self._jobs.popleft()
             try:
                 future.set_result(job())
             except BaseException as e:
                 future.set_exception(e)
             del future, job
+            with self._more:
+                self.busy -= 1

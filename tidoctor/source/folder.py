@@ -105,6 +105,10 @@ class Folder:
             )
         return real
 
+    def vet(self, file: str) -> None:
+        """Raise Unreadable for a path that leads out of the checkpoint."""
+        self.size(file)
+
     def _located(self, file: str) -> Path:
         """`locate`, once for each file: where a link leads later is not looked at."""
         if (known := self._found.get(file)) is None:

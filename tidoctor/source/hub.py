@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tidoctor.source.cached import Snapshot, cached_file, snapshot
 from tidoctor.source.distant import Absent, Distant, Got, Listed, Reader
 from tidoctor.source.kinds import placed
 from tidoctor.source.refusals import refusal
-from tidoctor.source.transfer import Client, Sink, Spilled, persist
+from tidoctor.source.transfer import Client, Piece, Sink, Spilled, persist
 
 _TIMEOUT = 30.0  # seconds for the description of a repository
 _ADDRESSES = 4096  # files whose place on the CDN is remembered
@@ -122,23 +123,30 @@ class _Files(Reader):
     def __init__(
         self, text: str, address: Address, commit: str, prefix: str, listing: Mapping[str, Listed]
     ) -> None:
-        from huggingface_hub import constants
+        from huggingface_hub import constants, hf_hub_url
+        from huggingface_hub.errors import HfHubHTTPError
         from huggingface_hub.utils import build_hf_headers
 
         from tidoctor import __version__
 
         self._text, self._address, self._commit = text, address, commit
         self._prefix, self._listing = prefix, listing
-        self._places: dict[str, str] = {}
+        self._places: dict[str, Any] = {}
         self._tags: dict[str, str] = {}
+        self._begun: dict[tuple[str, int], Got] = {}  # what came while places were asked for
         headers = build_hf_headers(library_name="tidoctor", library_version=__version__)
         self._client = Client(constants.ENDPOINT, headers, printable(text))
+        self._refused: type[Exception] = HfHubHTTPError
+        self._link = partial(hf_hub_url, address.repo, revision=commit)
+        self._cached = cache(self._lookup)
 
     def fetch(self, file: str, begin: int, end: int) -> Got:
         """The bytes [begin, end) of a file. Raises Absent or Unreadable."""
         path, listed = self._prefix + file, self._listing[file]
-        if (local := cached_file(self._address.repo, path, self._commit, listed)) is not None:
+        if (local := self._cached(path)) is not None:
             return _local(local, begin, end, self._text)
+        if begin == 0 and (begun := self._begun.pop((path, end), None)) is not None:
+            return begun
         try:
             if not listed.stored and begin == 0 and end == listed.size:
                 return self._whole(path, end)
@@ -148,10 +156,25 @@ class _Files(Reader):
         except Exception as e:
             raise self._told(e, path) from e
 
+    def find(self, file: str, end: int) -> None:
+        """Ask where a file lies on the CDN; what the Hub itself sends instead is kept."""
+        path, listed = self._prefix + file, self._listing[file]
+        if not listed.stored or not end or self._cached(path):
+            return
+        try:
+            piece = self._client.range(self._link(path), 0, end, stay=True)
+        except Unreadable:
+            raise
+        except Exception as e:
+            raise self._told(e, path) from e
+        self._remember(path, piece)
+        if piece.data:
+            self._begun[path, end] = Got(piece.data, piece.total)
+
     def stream(self, file: str, begin: int, end: int, sink: Sink) -> None:
         """The same as they come."""
         path, listed = self._prefix + file, self._listing[file]
-        if not listed.stored or cached_file(self._address.repo, path, self._commit, listed):
+        if not listed.stored or self._cached(path):
             return super().stream(file, begin, end, sink)
         try:
             self._part(path, begin, end, sink)
@@ -178,8 +201,6 @@ class _Files(Reader):
         return Got(piece.data, size)
 
     def _part(self, path: str, begin: int, end: int, sink: Sink | None) -> Got:
-        from huggingface_hub.errors import HfHubHTTPError
-
         link, tag = self._link(path), self._tags.get(path, "")
         place = self._places.get(path, link)
         given = 0
@@ -195,22 +216,27 @@ class _Files(Reader):
             try:
                 piece = self._client.range(place, begin + given, end, etag=tag, sink=taker)
                 break
-            except HfHubHTTPError as e:
+            except self._refused as e:
                 # A signed address lives for an hour; what the Hub itself says stands.
-                if attempt == 3 or e.response is None or self._client.owns(e.response.url):
+                response = getattr(e, "response", None)
+                if attempt == 3 or response is None or self._client.owns(response.url):
                     raise
                 self._places.pop(path, None)
                 place = link
-        if piece.etag:
-            self._tags.setdefault(path, piece.etag)
-        if piece.url and piece.url != link and len(self._places) < _ADDRESSES:
-            self._places[path] = piece.url
+        self._remember(path, piece)
         return Got(piece.data, piece.total)
 
-    def _link(self, path: str) -> str:
-        from huggingface_hub import hf_hub_url
+    def _remember(self, path: str, piece: Piece) -> None:
+        """Keep the tag of a file and the address that it was sent from."""
+        if piece.etag:
+            self._tags.setdefault(path, piece.etag)
+        if piece.url and len(self._places) < _ADDRESSES:
+            self._places[path] = piece.url
 
-        return hf_hub_url(self._address.repo, path, revision=self._commit)
+    def _lookup(self, path: str) -> Path | None:
+        """The copy of a file that the cache has."""
+        listed = self._listing[path.removeprefix(self._prefix)]
+        return cached_file(self._address.repo, path, self._commit, listed)
 
 
 def _local(path: Path, begin: int, end: int, text: str) -> Got:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from tidoctor.errors import Unreadable
@@ -47,16 +48,40 @@ class Spilled(Exception):
         self.error = error
 
 
+@cache
+def _httpx() -> Any:
+    """The client's HTTP library: imported late, looked up once, since its package finds names by
+    importing modules every time."""
+    from huggingface_hub.utils import httpx
+
+    return httpx
+
+
+@cache
+def _errors() -> Any:
+    from huggingface_hub import errors
+
+    return errors
+
+
+class _Elsewhere(Exception):
+    """A file has to be had from another origin, at `url`."""
+
+    def __init__(self, url: Any) -> None:
+        self.url = url
+
+
 class Piece(NamedTuple):
     """Bytes of a file, its size where the server tells it, its tag and where it really lies.
 
-    `following` is the address at which a listing goes on.
+    That is an `httpx.URL`: parsing a signed address takes longer than all else of a request that is
+    not waiting. `following` is the address at which a listing goes on.
     """
 
     data: bytes
     total: int | None
     etag: str
-    url: str
+    url: Any
     following: str = ""
 
 
@@ -67,27 +92,37 @@ class Client:
     """
 
     def __init__(self, endpoint: str, headers: Mapping[str, str], where: str) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.utils import get_session
+
         self.where = where
+        self._session = get_session
+        seconds = max(constants.HF_HUB_DOWNLOAD_TIMEOUT, 1)
+        self._timeout = _httpx().Timeout(seconds, pool=PATIENCE)
         self._headers = dict(headers)
         self._origin = _origin(_url(endpoint))
 
     def range(
-        self, url: str, begin: int, end: int, *, etag: str = "", sink: Sink | None = None
-    ) -> Piece:
-        """The bytes [begin, end) of a file, fewer when it ends before.
+        self, url: Any, begin: int, end: int, *,
+        etag: str = "", sink: Sink | None = None, stay: bool = False,
+    ) -> Piece:  # fmt: skip
+        """The bytes [begin, end) of a file at a text or `httpx.URL`, fewer when it ends before.
 
         With a `sink` they go there in order, as they come, and none are held; Spilled is raised
-        when that fails. Raises what huggingface_hub raises for a refusal, its
-        `httpx.TransportError` when the connection fails to the end, and Unreadable for an answer
-        that makes no sense.
+        when that fails. Told to `stay`, it does not follow to another origin: the answer is then
+        without data and has the address there. Raises what huggingface_hub raises for a refusal,
+        its `httpx.TransportError` when the connection fails to the end, and Unreadable for an
+        answer that makes no sense.
         """
-        from huggingface_hub.utils import httpx
-
+        httpx = _httpx()
         part = _Part(begin, end, etag, sink)
+        url = _url(url)  # once for all attempts
         while not part.done:
             before = part.got
             try:
-                persist(lambda: self._range(url, part), self.where)
+                persist(lambda: self._range(url, part, stay), self.where)
+            except _Elsewhere as e:
+                return Piece(b"", None, part.etag, e.url)
             except httpx.TransportError:
                 if part.got - before < _PROGRESS:
                     raise
@@ -105,20 +140,20 @@ class Client:
                         break
                 following = str(response.links.get("next", {}).get("url", ""))
                 tag = _tag(response)
-                return Piece(bytes(data[:most]), None, tag, str(response.url), following)
+                return Piece(bytes(data[:most]), None, tag, response.url, following)
 
         return persist(get, self.where)
 
-    def _range(self, url: str, part: _Part) -> None:
+    def _range(self, url: Any, part: _Part, stay: bool) -> None:
         """One attempt at what is missing; what came before a failure is kept."""
         begin = part.begin + part.got
         asked = {"Range": f"bytes={begin}-{part.end - 1}", "Accept-Encoding": "identity"}
-        with self._answer(url, asked) as response:
+        with self._answer(url, asked, stay) as response:
             tag = _tag(response)
             if part.etag and tag and part.etag != tag:
                 raise self._changed()
             part.etag = part.etag or tag
-            part.url = str(response.url)
+            part.url = response.url
             skip = 0
             if response.status_code == 416:
                 found = _ALL.fullmatch(response.headers.get("Content-Range", ""))
@@ -159,30 +194,29 @@ class Client:
         return Unreadable(self.where, "a file changed while it was being read", "try again")
 
     @contextmanager
-    def _answer(self, url: str, more: Mapping[str, str]) -> Iterator[Any]:
-        """The answer at the end of all redirects; refusals are raised.
+    def _answer(self, url: Any, more: Mapping[str, str], stay: bool = False) -> Iterator[Any]:
+        """The answer at the end of all redirects; refusals are raised, and _Elsewhere to `stay`.
 
         They are followed here, so that the token goes to the endpoint's origin only: what counts as
         another host differs between versions of the client.
         """
-        from huggingface_hub import constants
-        from huggingface_hub.utils import get_session, httpx
-
-        session = get_session()
+        session = self._session()
         at = _url(url)
-        timeout = httpx.Timeout(max(constants.HF_HUB_DOWNLOAD_TIMEOUT, 1), pool=PATIENCE)
         for _ in range(_HOPS + 1):
             if at.scheme not in ("http", "https"):
                 raise Unreadable(self.where, f"is redirected to a {at.scheme!r} address")
             headers = {k: v for k, v in self._headers.items() if self._may_carry(k, at)}
             request = session.build_request(
-                "GET", at, headers={**headers, **more}, timeout=timeout
+                "GET", at, headers={**headers, **more}, timeout=self._timeout
             )  # fmt: skip
             response = session.send(request, stream=True, follow_redirects=False)
             try:
-                if response.status_code in _REDIRECTS and "Location" in response.headers:
+                following = response.next_request  # whose headers are not those that it gets
+                if response.status_code in _REDIRECTS and following is not None:
                     _drain(response)
-                    at = response.url.join(response.headers["Location"])
+                    at = following.url
+                    if stay and not self.owns(at):
+                        raise _Elsewhere(at)
                     continue
                 if response.status_code not in (200, 206, 416):
                     _refuse(response)
@@ -206,7 +240,7 @@ class _Part:
     def __init__(self, begin: int, end: int, etag: str, sink: Sink | None) -> None:
         self.begin, self.end, self.etag, self._sink = begin, end, etag, sink
         self.total: int | None = None
-        self.url = ""
+        self.url: Any = None
         self._chunks: list[bytes] = []
         self.got = 0
         self._finished = end <= begin
@@ -234,10 +268,10 @@ class _Part:
 
     def take(self, response: Any, skip: int, *, ends: bool) -> None:
         """Take from the body what is wanted; `ends` says that its end is that of the file."""
-        from huggingface_hub.utils import httpx
-
         want = self.end - self.begin
-        for chunk in _unhurried(response.iter_bytes(), want):
+        packed = "Content-Encoding" in response.headers
+        body = response.iter_bytes() if packed else response.iter_raw()
+        for chunk in _unhurried(body, want):
             if skip:
                 chunk, skip = chunk[skip:], max(0, skip - len(chunk))
             kept = chunk[: want - self.got]
@@ -248,18 +282,16 @@ class _Part:
         if ends and self.total is None:
             self.finish(self.begin + self.got)
         if not self.done:
-            raise httpx.ReadError(f"{want - self.got} bytes are missing")
+            raise _httpx().ReadError(f"{want - self.got} bytes are missing")
 
 
 def _unhurried(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     """The chunks of a body, unless they come so slowly that it would never end."""
-    from huggingface_hub.utils import httpx
-
     end = time.monotonic() + 30 + size / _SLOWEST
     for chunk in chunks:
         yield chunk
         if time.monotonic() > end:
-            raise httpx.ReadTimeout("the server sends too slowly")
+            raise _httpx().ReadTimeout("the server sends too slowly")
 
 
 def persist(act: Callable[[], T], where: str) -> T:
@@ -267,15 +299,13 @@ def persist(act: Callable[[], T], where: str) -> T:
 
     Raises the last failure; that of a server which asks for a longer wait than a minute, at once.
     """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-    from huggingface_hub.utils import httpx
-
+    httpx, errors = _httpx(), _errors()
     for attempt in range(1, TRIES + 1):
         try:
             return act()
-        except OfflineModeIsEnabled:
+        except errors.OfflineModeIsEnabled:
             raise
-        except HfHubHTTPError as e:
+        except errors.HfHubHTTPError as e:
             pause = announced(e)
             if e.response is None or e.response.status_code not in RETRIED or attempt == TRIES:
                 raise
@@ -335,7 +365,7 @@ def _pause(seconds: float | None, attempt: int, where: str, why: str) -> None:
 
 def _refuse(response: Any) -> None:
     """Raise the client's own exception for a refusal, having read little of its text."""
-    from huggingface_hub.utils import hf_raise_for_status, httpx
+    from huggingface_hub.utils import hf_raise_for_status
 
     text = b""
     for chunk in response.iter_raw():
@@ -343,7 +373,7 @@ def _refuse(response: Any) -> None:
         if len(text) > 1 << 16:
             break
     kept = {k: v for k, v in response.headers.items() if k.lower() not in _BODY}
-    bare = httpx.Response(
+    bare = _httpx().Response(
         response.status_code, headers=kept, content=text[: 1 << 16], request=response.request
     )
     hf_raise_for_status(bare)
@@ -366,10 +396,8 @@ def _tag(response: Any) -> str:
     return str(response.headers.get("ETag", "")).removeprefix("W/")
 
 
-def _url(text: str) -> Any:
-    from huggingface_hub.utils import httpx
-
-    return httpx.URL(text)
+def _url(address: Any) -> Any:
+    return _httpx().URL(address) if isinstance(address, str) else address
 
 
 def _origin(url: Any) -> tuple[str, str, int | None]:

@@ -1,0 +1,78 @@
+"""Open files by their numbers: bytes at places, and extents that two files share."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+
+BUFFER = 8 << 20  # bytes written at once
+
+UNSUPPORTED = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP,
+     errno.ENOTTY}
+)  # fmt: skip
+"""How systems and file systems say that they lack an operation: another way is tried then."""
+
+# linux/fs.h; Python knows these names from 3.12 on
+_FICLONE = 0x40049409  # _IOW(0x94, 9, int)
+_FICLONERANGE = 0x4020940D  # _IOW(0x94, 13, struct file_clone_range)
+_CLONE_STEP = 1 << 30  # bytes per call, a multiple of every block size
+
+
+def clone(origin: int, target: int) -> bool:
+    """Let the open file `target` share all extents of `origin`; False where that is impossible."""
+    return _shared(target, "FICLONE", _FICLONE, origin)
+
+
+def clone_range(origin: int, target: int, begin: int, at: int, size: int) -> bool:
+    """The same for `size` bytes from byte `begin` on, put at byte `at`; all three whole blocks."""
+    for done in range(0, size, _CLONE_STEP):
+        step = min(_CLONE_STEP, size - done)
+        request = struct.pack("qQQQ", origin, begin + done, step, at + done)
+        if not _shared(target, "FICLONERANGE", _FICLONERANGE, request):
+            return False
+    return True
+
+
+def _shared(target: int, name: str, number: int, request: int | bytes) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    try:
+        fcntl.ioctl(target, getattr(fcntl, name, number), request)
+    except OSError as e:
+        if e.errno in UNSUPPORTED:
+            return False
+        raise
+    return True
+
+
+def put(target: int, data: bytes | memoryview) -> None:
+    """Write all of `data` where the open file stands."""
+    with memoryview(data) as rest:
+        done = 0
+        while done < len(rest):
+            done += os.write(target, rest[done : done + BUFFER])
+
+
+def read_at(handle: int, view: memoryview, at: int) -> int:
+    """Fill what can be had of the view from byte `at` of the open file on; the number of bytes."""
+    if hasattr(os, "preadv"):
+        return os.preadv(handle, [view], at)
+    os.lseek(handle, at, os.SEEK_SET)
+    data = os.read(handle, len(view))
+    view[: len(data)] = data
+    return len(data)
+
+
+def filled(handle: int, view: memoryview, at: int) -> bool:
+    """Whether the file has enough bytes for the view from byte `at` on."""
+    done = 0
+    while done < len(view) and (
+        n := read_at(handle, view[done:] if done else view, at + done)
+    ):
+        done += n
+    return done == len(view)
