@@ -74,7 +74,8 @@ def _taken_over(place: Path, folder: Path, mark: str) -> int | None:
     for path in _leftovers(place):
         with suppress(OSError):
             size = (path / mark).lstat().st_size
-            if size > most and path.lstat().st_uid == os.getuid():
+            own = not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+            if size > most and own:
                 best, most = path, size
     if best is None:
         return None
