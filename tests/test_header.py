@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -679,6 +680,28 @@ def test_a_table_is_read_by_columns_however_a_program_writes_it(
         Entry("größe.weight", "F32", (2, 3), 8, 32),
         Entry("empty", "U8", (0, 5), 32, 32),
     )
+
+
+SIZES_OF_ONE = '"shape":[0%s]' % (", 1" * 200_000)
+PAIRS = ",".join(f'"{i:x}":""' for i in range(120_000))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        f'{{"a":{{"dtype":"U8",{SIZES_OF_ONE},"data_offsets":[0,0]}}}}',
+        f'{{"__metadata__":{{"\U0001f600":"",{PAIRS}}},"a":{{{X.replace("8]", "0]")}}}}}',
+    ],
+    ids=["sizes", "metadata"],
+)
+def test_very_many_of_what_is_few_take_no_more_memory_than_a_table(raw: str) -> None:
+    content = framed(raw)
+    tracemalloc.start()
+    header = header_of(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert header.sound and len(header.entries[0].shape) + len(header.metadata or ()) > 100_000
+    assert peak < 20 * len(content)  # and the content itself
 
 
 # Characters that JSON is made of, at places where they may break a table or leave it whole.

@@ -22,8 +22,10 @@ _NUMBER = "(?:0|[1-9][0-9]{0,18}+)"
 _VALUE = r'(?:"\w*+"|\[[0-9, ]*+\])'
 _FIRST = re.compile(rf'"[^"\\]*+":( ?)\{{"(\w++)": ?{_VALUE},( ?)"(\w++)": ?{_VALUE}, ?"(\w++)"')
 _METADATA = re.compile(r'\{"__metadata__": ?(\{(?:[^{}"\\]|"[^"\\]*+")*+\})(, ?|(?=\}))')
-_SIZES = re.compile(rf"(?:{_NUMBER}(?:, ?{_NUMBER})*+)?+")
+# Tensors have a few sizes. The texts of many would take more memory than their numbers.
+_SIZES = re.compile(rf"(?:{_NUMBER}(?:, ?{_NUMBER}){{0,31}}+)?+")
 _PAIRS = JSONDecoder(object_pairs_hook=list)
+_LONG = 1_000_000  # characters; metadata that would be in memory twice
 
 
 class Columns(NamedTuple):
@@ -55,7 +57,8 @@ def columns(raw: bytes) -> tuple[Columns, dict[str, str] | None] | None:
         return None
     metadata, start = None, 1
     if head := _METADATA.match(text):
-        metadata, start = _texts(head[1]), head.end()
+        start = head.end()
+        metadata = _texts(head[1]) if start < _LONG else None
         if metadata is None:
             return None
     first = _FIRST.match(text, start)
@@ -131,7 +134,7 @@ def _texts(literal: str) -> dict[str, str] | None:
 
 
 def _shapes(written: tuple[str, ...]) -> list[tuple[int, ...]] | None:
-    """The shapes, each of which is kept once; None when a number is unusual."""
+    """The shapes, each of which is kept once; None when one of them is unusual."""
     distinct = {*written}
     if not all(map(_SIZES.fullmatch, distinct)):
         return None
