@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from checkpoints import Memory, build, llama, payload, safetensors_bytes
@@ -130,6 +131,15 @@ def test_what_starts_from_zero_on_purpose_is_no_error(deep: bool) -> None:
     tail = {**layers(3), "z.gate.weight": ("BF16", [2, 2], bytes(8))}
     for rows in ({**layers(3), **gates}, {**layers(3), **offsets}, tail):
         assert {str(f.severity) for f in diagnosed(rows, deep=deep).findings} <= {"note"}
+
+
+def test_pages_of_a_file_belong_to_its_rows_wherever_those_are_read() -> None:
+    """As after a repair: what was written is read where it was taken from."""
+    pad: Rows = {"a": ("BF16", [15_000], b"\1" * 30_000)}
+    written, origin = opened(layers(9, [4])), opened({**pad, **layers(9, [4])})
+    rows = {n: row.moved(origin.tensors[n].span) for n, row in written.tensors.items()}
+    (finding,) = rules.diagnose(replace(written, tensors=rows), select=["D04"]).findings
+    assert finding.tensors == ("l.4.w.weight", "l.4.norm.weight")
 
 
 def test_three_pages_of_a_file_are_read_and_no_more() -> None:

@@ -200,15 +200,14 @@ def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
     """
     if not weight.header.names or not (bare := _bare_pages(_data(checkpoint, weight))):
         return []
-    rows = [r for r in checkpoint.rows(weight) if r.nbytes]
-    if not rows:
+    placed = [(end, row) for end, row in _placed(checkpoint, weight) if row.nbytes]
+    if not placed:
         return []
-    rows.sort(key=lambda r: r.span.begin)
+    ends, rows = zip(*placed, strict=True)
     found: dict[int, Tensor] = {}
     with checkpoint.reading(rows[0].span) as read:
         for begin in bare:
-            ends = (i for i, r in enumerate(rows) if r.span.end > begin)
-            here = next(ends, len(rows) - 1)
+            here = next((i for i, end in enumerate(ends) if end > begin), len(rows) - 1)
             for side in (range(here, -1, -1), range(here + 1, len(rows))):
                 for i in side:
                     if i in found:
@@ -217,6 +216,18 @@ def suspects(checkpoint: Checkpoint, weight: WeightFile) -> list[Tensor]:
                         break
                     found[i] = rows[i]
     return [found[i] for i in sorted(found)]
+
+
+def _placed(checkpoint: Checkpoint, weight: WeightFile) -> Iterable[tuple[int, Tensor]]:
+    """The rows of a file in the order of `_data`, and where in it each of them ends.
+
+    What was just written counts the bytes of its rows from where they were taken (`repairs`).
+    """
+    rows = checkpoint.rows(weight)
+    if weight.whole:
+        ends = map(weight.header.data_start.__add__, weight.header.columns.ends)
+        return zip(ends, rows, strict=True)
+    return sorted(((r.span.end, r) for r in rows), key=lambda place: place[1].span.begin)
 
 
 def _data(checkpoint: Checkpoint, weight: WeightFile) -> Span:
