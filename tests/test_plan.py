@@ -10,6 +10,7 @@ from checkpoints import LLAMA, Memory, build, llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint, open_checkpoint
 from tidoctor.errors import Refused
 from tidoctor.plan import Plan
@@ -48,6 +49,14 @@ def test_a_new_tensor_gets_a_shard_of_its_own_and_all_are_numbered_anew() -> Non
     assert [w.whole is not None for w in after.weights] == [True, True, True, False]
     assert after.index is not None and after.index.weight_map["b"] == "model-00004-of-00004.safetensors"
     assert after.index.total_size == after.nbytes
+
+
+def test_the_total_of_a_planned_cast_is_right() -> None:
+    table = {name: ("F32", shape) for name, shape in llama().items()}
+    before = open_checkpoint(Memory(build(table, LLAMA, shards=2)))
+    after = applied(before, *({"op": "cast", "tensor": n, "dtype": "BF16"} for n in table))
+    assert after.index is not None and after.index.total_size == before.nbytes // 2
+    assert rules.diagnose(after, select=["S10"]).findings == ()
 
 
 def test_a_shard_that_is_emptied_vanishes() -> None:

@@ -522,7 +522,7 @@ def wrong_total_size(view: View) -> Iterator[Finding]:
         raise NotApplicable("the files are not read through the index")
     view.need_whole()
     rows = chain(view.checkpoint.tensors.values(), view.checkpoint.shadows)
-    total = sum(t.end - t.begin for t in rows)
+    total = sum(t.nbytes if t.stored else t.end - t.begin for t in rows)
     if index.has_metadata and index.total_size != total:
         written = "absent" if index.total_size is None else printable(repr(index.total_size))
         yield found(
