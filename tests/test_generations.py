@@ -96,6 +96,16 @@ def test_a_gap_among_experts_and_one_too_many_cannot_be_put_right() -> None:
     assert str(finding.severity) == "error" and finding.cure is None
 
 
+def test_a_part_of_every_expert_under_the_next_number_is_not_another_count() -> None:
+    table = promised(QWEN3_MOE)
+    astray = {
+        re.sub(r"(?<=experts\.)\d+(?=\.down)", lambda m: str(int(m[0]) + 1), n): s
+        for n, s in table.items()
+    }
+    assert len(astray) == len(table) and astray != table
+    assert not [f for f in told(examine(astray, QWEN3_MOE), "N08") if str(f.severity) == "error"]
+
+
 def test_experts_as_they_should_be_are_silent() -> None:
     assert examine(promised(QWEN3_MOE), QWEN3_MOE).findings == ()
 

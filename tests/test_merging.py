@@ -56,6 +56,9 @@ def test_an_adapter_is_merged(tmp_path: Path, shards: int, more: dict[str, Any],
     before = tidoctor.open(source)
     (finding,) = [f for f in tidoctor.diagnose(source).findings if f.code == "N03"]
     assert str(finding.severity) == "error" and finding.cure and finding.cure.needs == ("accept",)
+    dropped = [str(o["tensor"]) for o in finding.cure.operations if o["op"] == "drop"]
+    old = [n for n in before.tensors if ".base_layer." in n]
+    assert [n for n in dropped if n in old] == old  # a plan is the same each time
     refused = tidoctor.repair(source, tmp_path / "out")
     assert refused.exit_code == 1 and refused.receipt is None
 

@@ -131,7 +131,7 @@ def _merge(
     if isinstance(pairs, str):
         return pairs
     made: list[Operation] = []
-    used: set[str] = set()
+    used: dict[str, None] = {}
     for module, (a, b) in pairs.items():
         weight = f"{module}.base_layer.weight"
         if weight not in tensors:
@@ -142,7 +142,7 @@ def _merge(
             return f"{module}: its rank is not the {rank} of adapter_config.json"
         if module.rpartition(".")[2] in _TURNED and len({*tensors[weight].shape}) == 1:
             return f"{module}: whether it is stored turned round cannot be seen"
-        used.add(weight)
+        used[weight] = None
         made.append({
             "op": "merge", "tensor": f"{module}.weight", "weight": weight, "a": a, "b": b,
             "scale": scale,
