@@ -73,6 +73,13 @@ def test_a_fresh_save_is_silent(config: Config) -> None:
     assert {"C06", "C07", "C09", "C12", "D05", "N07", "N14"} <= {*found.ran}
 
 
+def test_what_was_not_run_has_a_reason_where_most_names_are_strange() -> None:
+    table = {n.replace("_proj", "_p"): s for n, s in promised(LLAMA).items()}
+    found = examine(table, LLAMA)
+    assert "N07" in {each.code for each in found.not_run}
+    assert all(each.reason for each in found.not_run)
+
+
 # --- what is missing -------------------------------------------------------------------------
 
 

@@ -179,19 +179,20 @@ def _text_by_its_embedding(view: View, reason: str) -> Iterator[Finding]:
 def _text_alone(view: View, fit: Fit) -> Iterator[Finding]:
     """The text model of a multimodal class alone, told by its embedding."""
     promised = fit.expected.saved or fit.expected.memory
+    why = view.account.unknown or "most tensors stand under names that are not those of the class"
     for bare in ("model.embed_tokens.weight", "embed_tokens.weight"):
         if bare in view.tensors and bare not in promised:
             whole = next((n for n in promised if n.endswith(f".{bare}")), None)
             break
     else:
-        raise CannotRun(view.account.unknown)
+        raise CannotRun(why)
     if whole is None or any(n.startswith(whole.split(".")[0] + ".") for n in view.tensors if
                             not whole.startswith("model.")):  # fmt: skip
-        raise CannotRun(view.account.unknown)
+        raise CannotRun(why)
     around = whole.removesuffix(f".{bare}")
     roots = {n.split(".")[0] for n in promised} - {n.split(".")[0] for n in view.tensors}
     if not AROUND_TEXT.fullmatch(around) or not roots:
-        raise CannotRun(view.account.unknown)
+        raise CannotRun(why)
     yield found(
         ERROR,
         f"only a text model is stored, without the `{around}` that {fit.expected.class_name} puts "
