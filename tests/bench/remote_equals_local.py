@@ -32,6 +32,7 @@ def told(cwd: Path, names: list[str], environment: dict[str, str]) -> list[dict[
             continue
         row["source"] = {k: v for k, v in row["source"].items() if k not in ("name", "revision")}
         row["summary"].pop("bytes_read")
+        row["summary"].pop("rules")  # one is about permissions, which only files here have
         for finding in row["findings"]:
             # What the listing of the repository adds.
             finding["evidence"] = [e for e in finding["evidence"] if e["where"] != "listing"]
