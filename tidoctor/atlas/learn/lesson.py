@@ -138,6 +138,7 @@ class Lesson:
         self.slow = self.sampler.pace > SLOW
         self.many = RANDOM // (2 if self.composed else 1) // (2 if self.slow else 1)
         self.sampler.keep(self.sampler.at_random(self.many))
+        self.sampler.keep(self.sampler.at_corners(4 if self.composed or self.slow else 8))
         for raw in self.sampler.raw[-6 if self.composed else -12 :]:
             self._watch(raw)
         for raw in counters:
