@@ -65,7 +65,7 @@ def test_a_wrong_fact_is_found_with_the_field_that_shows_it(
     assert {guilty} in [set(each["fields"]) for each in found["wrong"]]
 
 
-def test_what_stays_wrong_is_pinned_to_what_was_right(tmp_path: Path) -> None:
+def test_what_stays_wrong_is_limited_to_what_was_right(tmp_path: Path) -> None:
     from tidoctor.atlas.learn import mending
 
     row = json.loads((DATA / "llama.json").read_text())["classes"]["LlamaModel"]
@@ -75,11 +75,10 @@ def test_what_stays_wrong_is_pinned_to_what_was_right(tmp_path: Path) -> None:
     wrong = mending.wrong_ones("LlamaModel", row, pairs, {})
     assert wrong
     assert mending.narrowed("LlamaModel", row, raw, {}) == {"mlp_bias": True}
-    made = mending.pin(tmp_path, "LlamaModel", row, wrong, {}, {})
-    assert made is not None
-    assert made["pinned"]["mlp_bias"] == [False]
-    assert not mending.wrong_ones("LlamaModel", made, pairs, {})
-    assert mending.pins_at(tmp_path, "LlamaModel") == {"mlp_bias": [False]}
+    limits = mending.limit(tmp_path, "LlamaModel", row, wrong, {}, {})
+    assert limits == {"pinned": {"mlp_bias": [False]}}
+    assert limits == mending.limits_at(tmp_path, "LlamaModel")
+    assert not mending.wrong_ones("LlamaModel", mending.limited(row, limits), pairs, {})
 
 
 def test_a_step_is_proven_by_two_values_on_either_side() -> None:

@@ -10,8 +10,8 @@ printed by task, with the reason for each class that is absent.
 
 What is learned is verified: every class by a scan (`scan`, one field at a time) and on random
 configs, every config class for itself (`resolving`). What was wrong is mended (`mending`): the
-configs that showed it are counters for learning the class again; where that does not help, fields
-are pinned to values that were seen right. That is repeated until nothing is wrong.
+configs that showed it are counters for learning the class again; where that does not help, the
+class is limited to what was seen right. That is repeated until nothing is wrong.
 
 The cache holds one file per finished class and config class, so that an interrupted run goes on
 where it was; delete what should be learned anew. Most classes take 3 to 10 seconds of processor
@@ -39,7 +39,7 @@ from typing import Any
 
 from tidoctor.atlas import learner
 from tidoctor.atlas.learn import checked, gates
-from tidoctor.atlas.learn.mending import COUNTERS, pins_at
+from tidoctor.atlas.learn.mending import COUNTERS, limited, limits_at
 from tidoctor.atlas.learn.write import DATA, publish
 
 SECONDS = 30.0
@@ -123,12 +123,11 @@ class Known(Mapping[str, Any]):
 
 
 def completed(cache: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The facts with what was checked by hand, and the pins that a verification made necessary."""
+    """The facts with what was checked by hand, and limits that a verification made necessary."""
     if ABSENT in row:
         return row
     row = checked.pinned(name, checked.guarded(name, row))
-    pins = pins_at(cache, name)
-    return row | {"pinned": row.get("pinned", {}) | pins} if pins else row
+    return limited(row, limits_at(cache, name))
 
 
 _known: Known
@@ -282,8 +281,8 @@ def mended(name: str) -> tuple[str, str]:
     wrong = mending.wrong_ones(name, row, pairs, _known)
     if not wrong:
         return name, "right by its parts or its config"
-    if mending.pin(cache, name, row, wrong, right, _known, only_activations=True):
-        return name, "activations that it was right with"
+    if mending.limit(cache, name, row, wrong, right, _known, mild=True):
+        return name, "mildly limited"
     text = _known.forget(name)
     again = _known.row(name)
     wrong = [] if ABSENT in again else mending.wrong_ones(name, again, pairs, _known)
@@ -293,8 +292,8 @@ def mended(name: str) -> tuple[str, str]:
         _known.remember(name, text)
         again = _known.row(name)
         wrong = mending.wrong_ones(name, again, pairs, _known)
-    if mending.pin(cache, name, again, wrong, right, _known):
-        return name, f"pinned: {mending.pins_at(cache, name)}"[:300]
+    if mending.limit(cache, name, again, wrong, right, _known):
+        return name, f"limited: {mending.limits_at(cache, name)}"[:300]
     reason = f"{len(wrong)} configs on which nothing explains it"
     _known.remember(name, json.dumps({ABSENT: f"wrong on a random config: {reason}"}))
     return name, reason

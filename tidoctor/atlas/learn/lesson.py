@@ -34,6 +34,7 @@ SLOW = 0.12  # seconds for one build
 MOST_NAMES = 8_000
 
 # Two activations that hold parameters, and one more that does not.
+HOLDING = frozenset({"prelu", "xielu"})
 TELLING = ("prelu", "relu", "silu", "xielu")
 
 
@@ -253,7 +254,7 @@ class Lesson:
             if path in self.hashed and any(isinstance(each, str) for each in values):
                 words = {each for each in values if isinstance(each, str)}
                 if self.composed and words & all_activations():
-                    words |= all_activations()
+                    words |= all_activations() - HOLDING  # these count where they were tried
                 found[path] = sorted(words)
             elif path in self.sampler.stuck:
                 # A field that follows from others varied with them, and is explained as they are.

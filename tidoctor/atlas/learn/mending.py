@@ -2,14 +2,14 @@
 
 A wrong answer comes with the raw config that showed it and, from the scan, with the few fields
 that it takes. The class is learned again with that config among its examples. Where it has no form
-that explains it, a field is pinned to the values that were seen right: on others the facts say
+that explains it, it is limited to values of a field that were seen right: on others the facts say
 nothing. A class that stays wrong all the same is left out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tidoctor.atlas.learn.lesson import all_activations
 from tidoctor.atlas.learn.samples import Values, altered, distinct, leaves
 
 ABSENT = "absent"
-PINS = "pins"
+LIMITS = "limits"
 COUNTERS = "counters"
 # Sizes that configs vary most; another field is pinned before one of them.
 _COMMON = frozenset(
@@ -76,64 +76,82 @@ def narrowed(name: str, row: Rows, raw: Values, known: Rows) -> dict[str, Any]:
     return changes
 
 
-def pins_at(cache: Path, name: str) -> dict[str, list[Any]]:
-    """Pins that were set here before."""
-    path = cache / PINS / f"{name}.json"
+def limits_at(cache: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Limits that were set here before: `pinned`, `least` and `most`."""
+    path = cache / LIMITS / f"{name}.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def pin(
-    cache: Path, name: str, row: dict[str, Any], wrong: list[tuple[Values, Built]],
-    right: Mapping[str, list[Any]], known: Rows, only_activations: bool = False,
-) -> dict[str, Any] | None:
-    """The row with pins on which nothing is wrong, None where pins do not help.
+def limited(row: Rows, limits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A row that holds within limits only."""
+    return dict(row) | {kind: row.get(kind, {}) | dict(each) for kind, each in limits.items()}
 
-    Some activations have parameters, in places that need not be learned: without those few the
-    class is what it was.
+
+def limit(
+    cache: Path, name: str, row: Rows, wrong: list[tuple[Values, Built]],
+    right: Mapping[str, list[Any]], known: Rows, mild: bool = False,
+) -> dict[str, Any] | None:
+    """Limit a class to where its facts are right; the limits, None where none help.
+
+    A number that is wrong only when it is nought, or only beyond all that were right, gets a
+    least or a most; other fields are pinned to the values that were seen right.
 
     Args:
-        cache: of the learner; the pins are kept there.
+        cache: of the learner; the limits are kept there.
         name: the class.
         row: its facts.
         wrong: raw configs with what the library makes of them, where the facts are wrong.
         right: field -> values that were seen right, nothing else being changed.
         known: facts about other classes.
-        only_activations: pin nothing but names of activation functions.
+        mild: only what costs next to nothing: no activation with parameters, no number nought.
     """
-    pins = pins_at(cache, name)
-    base = default_values(name)
-    plain = dict(leaves(base))
+    limits = limits_at(cache, name)
     for raw, sample in wrong:
-        made = row | {"pinned": row.get("pinned", {}) | pins}
+        made = limited(row, limits)
         if not wrong_ones(name, made, [(raw, sample)], known):
             continue
         changes = narrowed(name, made, raw, known)
-        guilty = sorted(changes, key=lambda p: preferred(p, plain.get(p)))
-        for path in guilty:
-            value = sample.values.get(path)
-            named = isinstance(value, str) and value in all_activations()
-            if path not in sample.values or (only_activations and not named):
-                continue
-            usual = plain.get(path, sample.values.get(path))
-            if usual == sample.values[path]:
-                usual = None
-            allowed = made["pinned"].get(path)
-            if allowed is None:
-                allowed = [usual, *(right.get(path, []) if len(guilty) == 1 else [])]
-                if named:
-                    allowed = harmless(name, made, path, known)
-            values = [e for e in distinct(allowed) if e != sample.values[path]]
-            tried = pins | {path: values}
-            again = row | {"pinned": row.get("pinned", {}) | tried}
-            if not wrong_ones(name, again, [(raw, sample)], known):
-                pins = tried
+        for kind, path, value in ways(name, made, changes, sample, right, known, mild):
+            tried = limits | {kind: limits.get(kind, {}) | {path: value}}
+            if not wrong_ones(name, limited(row, tried), [(raw, sample)], known):
+                limits = tried
                 break
         else:
             return None
-    kept = cache / PINS / f"{name}.json"
+    kept = cache / LIMITS / f"{name}.json"
     kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(pins))
-    return row | {"pinned": row.get("pinned", {}) | pins}
+    kept.write_text(json.dumps(limits))
+    return limits
+
+
+def ways(
+    name: str, row: Rows, changes: Mapping[str, Any], sample: Built,
+    right: Mapping[str, list[Any]], known: Rows, mild: bool,
+) -> Iterator[tuple[str, str, Any]]:
+    """Limits to try, those first that refuse least: kind, field and value."""
+    plain = dict(leaves(default_values(name)))
+    paths = [path for path in changes if path in sample.values]
+    for path in sorted(paths, key=lambda each: preferred(each, plain.get(each))):
+        value, usual = sample.values[path], plain.get(path)
+        allowed = row.get("pinned", {}).get(path)
+        if isinstance(value, str) and value in all_activations():
+            some = harmless(name, row, path, known) if allowed is None else allowed
+            yield "pinned", path, [each for each in some if each != value]
+        if type(value) is int and value == 0 and usual != 0:
+            yield "least", path, 1
+    if mild:
+        return
+    for path in sorted(paths, key=lambda each: preferred(each, plain.get(each))):
+        value, usual = sample.values[path], plain.get(path)
+        allowed = row.get("pinned", {}).get(path)
+        fine = distinct([usual, *(right.get(path, []) if len(changes) == 1 else [])])
+        numbers = [each for each in fine if type(each) is int]
+        if allowed is None and type(value) is int and len(numbers) > 2 and len(changes) == 1:
+            if value < min(numbers):
+                yield "least", path, min(numbers)
+            if value > max(numbers):
+                yield "most", path, max(numbers)
+        yield "pinned", path, [e for e in (fine if allowed is None else allowed) if e != value]
 
 
 def harmless(name: str, row: Rows, path: str, known: Rows) -> list[str]:

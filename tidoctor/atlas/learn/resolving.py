@@ -17,7 +17,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,52 +29,47 @@ from tidoctor.atlas.learn.configs import PLAIN, THREE, Config, kinds
 from tidoctor.atlas.learn.samples import alternatives, distinct, put
 from tidoctor.atlas.learn.write import DATA
 
-COUNT = 150  # configs with several fields changed
+COUNT = 60  # configs with several fields changed
+SECONDS = 4.0  # of processor time for one config class
 _LEFT = ("id2label", "label2id", "transformers_version", "model_type", "dtype", "torch_dtype")
 
 Wrong = dict[str, list[dict[str, Any]]]
 
 
-def choices(config: Config) -> dict[str, list[Any]]:
-    """Keys of a config.json with values that the library takes alone."""
+def choices(config: Config, told: Container[str]) -> dict[str, list[Any]]:
+    """Keys of a config.json with values to give them, more of those that something is told of."""
     found: dict[str, list[Any]] = {"num_labels": [5], "id2label": [THREE]}
     for path, value in config.values.items():
         if path.rpartition(".")[2] in _LEFT or not isinstance(value, PLAIN):
             continue
         words = sorted(config.words) if isinstance(value, str) else []
-        options = alternatives(path, value, set(words), [])[: 20 if words else 6]
+        options = alternatives(path, value, set(words), [])
         if value is None:
             options = [2, 64, True, 0.5, [1], *sorted(config.words)[:10]]
-        options = distinct([*options, value, None])
-        taken = []
-        for each in options:
-            raw: dict[str, Any] = {}
-            put(raw, path, each)
-            if config.made(raw) is not None:
-                taken.append(each)
-        if taken:
-            found[path] = taken[:8]
+        found[path] = distinct([*options[: 4 if path in told else 2], None, value])
     for extra in sorted(config.extras - config.values.keys()):
-        found[extra] = [each for each in (2, 3, True, False) if config.made({extra: each})]
-    return {path: options for path, options in found.items() if options}
+        found[extra] = [2, 3, True, False]
+    return found
 
 
-def raws(config: Config, count: int) -> Iterator[dict[str, Any]]:
-    """Configs: nothing said, each field alone, several at random."""
-    options = choices(config)
+def raws(config: Config, count: int, told: Container[str]) -> Iterator[dict[str, Any]]:
+    """Configs that the library takes: nothing said, each field alone, several at random."""
     yield {}
-    for path, values in options.items():
+    taken: dict[str, list[Any]] = {}
+    for path, values in choices(config, told).items():
         for value in values:
             raw: dict[str, Any] = {}
             put(raw, path, value)
-            yield raw
+            if config.made(raw) is not None:
+                taken.setdefault(path, []).append(value)
+                yield raw
     chance = random.Random(f"resolving {config.kind.__name__}")
-    paths = sorted(options)
+    paths = sorted(taken)
     for _ in range(count):
         raw = {}
         for path in chance.sample(paths, min(len(paths), chance.randint(2, 6))):
             try:
-                put(raw, path, chance.choice(options[path]))
+                put(raw, path, chance.choice(taken[path]))
             except (KeyError, TypeError, AttributeError):
                 continue
         yield raw
@@ -102,9 +97,10 @@ def examined(root: str, count: int, model_type: str) -> tuple[str, Wrong, int]:
     except Exception:
         return model_type, {}, 0
     fields = list(fields_under(source, model_type))
+    until = time.process_time() + SECONDS
     with data.using(source):
-        for raw in raws(config, count):
-            made = config.made(raw)
+        for raw in raws(config, count, frozenset(fields)):
+            made = config.made(raw) if time.process_time() < until else None
             if made is None:
                 continue
             resolved = Resolved(json.loads(json.dumps(raw)), model_type, source=source)

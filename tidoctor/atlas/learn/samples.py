@@ -282,11 +282,20 @@ class Sampler:
                 if sample is not None and sample.values.get(path) == other:
                     worked.append(other)
                     self.alone.setdefault(path, []).append(sample)
+            if type(value) is int and value > 0 and 0 not in worked:
+                self._nought(path)
             if worked:
                 self.choices[path] = worked
             else:
                 self.stuck.add(path)
         self._lengths()
+
+    def _nought(self, path: str) -> None:
+        """A count of 0 often means that something is made in another way."""
+        if not self.late():
+            sample = self.try_one(altered(self.base, path, 0))
+            if sample is not None:
+                self.alone.setdefault(path, []).append(sample)
 
     def _lengths(self) -> None:
         """Lists of one length are made shorter and longer together."""

@@ -403,6 +403,10 @@ class Rows(Mapping[str, Any]):
         """The facts about a model type."""
         return self._files[self.index["configs"][model_type]]["configs"].get(model_type)
 
+    def intricacy(self, name: str) -> int:
+        """How much a class has to say for itself: where that is much, more can be wrong."""
+        return sum(map(len, {str(text) for text in expressions(self[name])}))
+
     def digest(self, name: str) -> str:
         """Of everything that the answers about a class hang on."""
         known: set[str] = set()
@@ -465,7 +469,7 @@ def all_scanned(
     gates.data_at.cache_clear()
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         work = functools.partial(scanned, str(root), str(found), seconds)
-        chosen = sorted(_rows if names is None else names, key=lambda n: bool(parts_in(_rows[n])))
+        chosen = sorted(_rows if names is None else names, key=lambda name: -_rows.intricacy(name))
         yield from pool.imap_unordered(work, chosen, 2)
 
 

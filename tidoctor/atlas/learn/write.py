@@ -46,6 +46,7 @@ def expressions(facts: Mapping[str, Any]) -> Iterator[str]:
             yield guard
     yield from facts.get("pinned", ())
     yield from facts.get("most", ())
+    yield from facts.get("least", ())
 
 
 def names_in(text: str) -> set[str]:
