@@ -123,3 +123,46 @@ def test_the_number_of_labels_is_what_the_library_makes_of_it(
 
     assert transformers.LlamaConfig.from_dict(dict(raw)).num_labels == labels
     assert resolve(raw, "llama").value("num_labels") == labels
+
+
+def test_a_bias_follows_its_weight() -> None:
+    from tidoctor.atlas.learn import siblings
+
+    sparse = "i >= first_k_dense_replace"
+    layout = {
+        "tensors": {
+            "l.{i}.up.weight": {"shape": ["moe_size", "hidden_size"], "if": sparse},
+            "l.{i}.up.bias": {"shape": ["1088"], "if": "not (i < 2 and mlp_bias) and mlp_bias"},
+            "norm.weight": {"shape": ["hidden_size"], "if": "affine"},
+            "norm.bias": ["hidden_size"],  # a weight may be made in another way: left alone
+        }
+    }
+    made = siblings.followed(layout)["tensors"]
+    assert made["l.{i}.up.bias"] == {"shape": ["moe_size"], "if": f"({sparse}) and mlp_bias"}
+    assert made["norm.bias"] == ["hidden_size"]
+
+
+def test_activations_are_claimed_where_their_module_is() -> None:
+    from tidoctor.atlas.learn import siblings
+
+    sparse, act = "i >= first_k_dense_replace", "hidden_act == 'prelu'"
+    tensors = {
+        "l.{i}.mlp.experts.up": {"shape": ["1"], "if": sparse},
+        "l.{i}.mlp.experts.act_fn.weight": {"shape": ["1"], "if": act},
+    }
+    row = {"memory": {"tensors": tensors}, "pinned": {"hidden_act": ["gelu", "prelu"]}}
+    assert siblings.sound(row)["pinned"] == {"hidden_act": ["gelu"]}
+    tensors["l.{i}.mlp.experts.act_fn.weight"]["if"] = f"{sparse} and {act}"
+    assert siblings.sound(row)["pinned"] == row["pinned"]
+
+
+def test_a_head_that_contradicts_its_body_is_seen() -> None:
+    from tidoctor.atlas.learn.agreeing import disagreement
+
+    body = {"layers.0.w": (4,), "layers.1.w": (4,)}
+    head = {"model.layers.0.w": (4,), "model.layers.1.w": (4,), "lm_head.w": (9,)}
+    there: dict[str, bool] = {}
+    assert not disagreement(head, body, "model.", there)
+    assert disagreement(head | {"model.layers.1.w": (5,)}, body, "model.", there)
+    assert disagreement({"model.layers.0.w": (4,)}, body, "model.", there) == "layers.1.w"
+    assert disagreement(head | {"model.layers.2.w": (4,)}, body, "model.", there)

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas import learner
-from tidoctor.atlas.learn import checked, gates
+from tidoctor.atlas.learn import checked, gates, siblings
 from tidoctor.atlas.learn.mending import COUNTERS, limited, limits_at
 from tidoctor.atlas.learn.write import DATA, publish
 
@@ -126,7 +126,7 @@ def completed(cache: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
     """The facts with what was checked by hand, and limits that a verification made necessary."""
     if ABSENT in row:
         return row
-    row = checked.pinned(name, checked.guarded(name, row))
+    row = siblings.sound(checked.pinned(name, checked.guarded(name, row)))
     return limited(row, limits_at(cache, name))
 
 
@@ -219,7 +219,7 @@ def learn_classes(cache: Path, workers: int, seconds: float) -> None:
 
 def verified(cache: Path, staged: Path, seed: str, count: int, workers: int) -> list[str]:
     """The classes and config classes of which something is wrong; why is noted in the cache."""
-    from tidoctor.atlas.learn import resolving, scan
+    from tidoctor.atlas.learn import agreeing, resolving, scan
 
     (cache / COUNTERS).mkdir(exist_ok=True)
     found: dict[str, None] = {}
@@ -232,6 +232,9 @@ def verified(cache: Path, staged: Path, seed: str, count: int, workers: int) -> 
     for name in gates.wrong_at_random(
         staged, workers=workers, count=count, seed=seed, counters=cache / COUNTERS
     ):
+        found[name] = None
+    for name, rows in agreeing.all_wrong(staged, workers=workers):
+        gates.note(cache / COUNTERS / f"{name}.json", [raw for raw, _ in rows])
         found[name] = None
     types = json.loads((staged / "index.json").read_text())["configs"]
     for model_type, wrong, _ in resolving.all_examined(staged, types, workers=workers):
@@ -283,6 +286,11 @@ def mended(name: str) -> tuple[str, str]:
         return name, "right by its parts or its config"
     if mending.limit(cache, name, row, wrong, right, _known, mild=True):
         return name, "mildly limited"
+    for kin, before, after in kin_of(name):
+        made = siblings.borrowed(row, _known.row(kin), before, after)
+        if not mending.wrong_ones(name, made, pairs, _known):
+            _known.remember(name, json.dumps(made))
+            return name, f"as {kin}"
     text = _known.forget(name)
     again = _known.row(name)
     wrong = [] if ABSENT in again else mending.wrong_ones(name, again, pairs, _known)
@@ -297,6 +305,26 @@ def mended(name: str) -> tuple[str, str]:
     reason = f"{len(wrong)} configs on which nothing explains it"
     _known.remember(name, json.dumps({ABSENT: f"wrong on a random config: {reason}"}))
     return name, reason
+
+
+def kin_of(name: str) -> Iterator[tuple[str, str, str]]:
+    """The heads of a body or the body of a head, with the prefix here and the one there."""
+    from tidoctor.atlas.learn.builds import population
+
+    row = _known.row(name)
+    for other in sorted(population()):
+        path = _known.cache / f"{other}.json"
+        if other == name or not path.exists() or f'"{row["config"]}"' not in path.read_text():
+            continue
+        kin = _known.row(other)
+        if ABSENT in kin or kin["config"] != row["config"]:
+            continue
+        if order(name)[0] and not order(other)[0]:
+            yield other, f"{row['prefix']}.", ""
+        elif not order(name)[0] and order(other)[0]:
+            yield other, "", f"{kin['prefix']}."
+        elif order(name)[0]:
+            yield other, "", ""
 
 
 def narrower(row: Mapping[str, Any], than: Mapping[str, Any]) -> bool:

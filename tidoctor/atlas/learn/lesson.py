@@ -26,6 +26,7 @@ from tidoctor.atlas.learn.samples import (
     kinds_of_names,
     watched,
 )
+from tidoctor.atlas.learn.write import HOLDING
 
 SECONDS = 30.0
 RANDOM = 40
@@ -34,7 +35,6 @@ SLOW = 0.12  # seconds for one build
 MOST_NAMES = 8_000
 
 # Two activations that hold parameters, and one more that does not.
-HOLDING = frozenset({"prelu", "xielu"})
 TELLING = ("prelu", "relu", "silu", "xielu")
 
 

@@ -19,6 +19,7 @@ i j k l and or not in is None True False if else for len int ceil floor round ma
 abs sqrt log2 bool str range prod value
 """
 _WORDS = frozenset(_LANGUAGE.split())
+HOLDING = frozenset({"prelu", "xielu"})  # activations that hold parameters
 
 
 def folder_of(thing: Any) -> str:
