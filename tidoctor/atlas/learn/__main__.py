@@ -9,9 +9,10 @@ configs, and what is still wrong is taken out. Then the data files are replaced 
 printed by task, with the reason for each class that is absent.
 
 What is learned is verified: every class by a scan (`scan`, one field at a time) and on random
-configs, every config class for itself (`resolving`). What was wrong is mended (`mending`): the
-configs that showed it are counters for learning the class again; where that does not help, the
-class is limited to what was seen right. That is repeated until nothing is wrong.
+configs, heads against bodies (`agreeing`), every config class for itself (`resolving`). What was
+wrong is mended (`mending`): the configs that showed it are counters for learning the class again;
+where that does not help, the class is limited to what was seen right. That is repeated until
+nothing is wrong.
 
 The cache holds one file per finished class and config class, so that an interrupted run goes on
 where it was; delete what should be learned anew. Most classes take 3 to 10 seconds of processor
