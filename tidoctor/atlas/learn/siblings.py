@@ -93,7 +93,8 @@ def followed(layout: Row) -> dict[str, Any]:
         if len(shape) != 1 or not sizes:
             continue
         axis = 1 if turns[1] > turns[0] and len(sizes) > 1 else 0
-        if condition and shape[0].isdigit() and not sizes[axis].isdigit():
+        # One or two are sizes of their own: a transposed convolution onto one channel.
+        if condition and re.fullmatch(r"\d\d+", shape[0]) and not sizes[axis].isdigit():
             shape = [sizes[axis]]
         # A bias without condition may stand beside a weight that is made in another way.
         if condition and not implied(present, condition) and "tie" not in present:
