@@ -221,7 +221,7 @@ def test_facts_hold_for_pinned_values_only(
         expanded(tmp_path, facts, **values)
 
 
-def test_pins_of_one_form_and_largest_values(tmp_path: Path) -> None:
+def test_pins_of_one_form_and_largest_and_least_values(tmp_path: Path) -> None:
     facts = {"memory": layout({"w": ["1"]}), "disk": layout({"w": ["1"]}) | {"pinned": {"n": [3]}}}
     assert expanded(tmp_path, facts, n=4) == {"w": (1,)}
     assert expanded(tmp_path, facts, "disk") == {"w": (1,)}
@@ -232,6 +232,10 @@ def test_pins_of_one_form_and_largest_values(tmp_path: Path) -> None:
     for value in (4, 2.0):
         with pytest.raises(NotCovered, match="holds up to 3"):
             expanded(tmp_path, facts, n=value)
+    facts = {"memory": layout({"w": ["1"]}), "least": {"n": 1}}
+    assert expanded(tmp_path, facts, n=1) == expanded(tmp_path, facts, n=None) == {"w": (1,)}
+    with pytest.raises(NotCovered, match="holds from 1 on"):
+        expanded(tmp_path, facts, n=0)
 
 
 # --- parts ---------------------------------------------------------------------------------------

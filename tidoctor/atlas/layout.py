@@ -109,6 +109,11 @@ class Class:
             if type(value) is not int or value > most:
                 known = f"what is known of {self.name} holds up to {most}"
                 raise NotCovered(f"`{path}` is {shown(value)}; {known}")
+        for path, least in self._facts.get("least", {}).items():
+            value = _held(config, path)
+            if type(value) is int and value < least:
+                known = f"what is known of {self.name} holds from {least} on"
+                raise NotCovered(f"`{path}` is {value}; {known}")
 
 
 class Expansion:

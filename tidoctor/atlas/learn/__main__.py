@@ -5,9 +5,14 @@
 Needs torch and transformers 5 (`pip install tidoctor[learn]`). Three steps: every class is
 learned in a few seconds from models built on the meta device; the config classes that they need
 are learned; the gates (`tidoctor.atlas.learn.gates`) hold all of it against the library on other
-configs. A class that was wrong anywhere is learned again with the config that showed it, and what
-is wrong in the last round is taken out. Then the data files are replaced and the coverage is
+configs, and what is still wrong is taken out. Then the data files are replaced and the coverage is
 printed by task, with the reason for each class that is absent.
+
+What is learned is verified: every class by a scan (`scan`, one field at a time) and on random
+configs, heads against bodies (`agreeing`), every config class for itself (`resolving`). What was
+wrong is mended (`mending`): the configs that showed it are counters for learning the class again;
+where that does not help, the class is limited to what was seen right. That is repeated until
+nothing is wrong.
 
 The cache holds one file per finished class and config class, so that an interrupted run goes on
 where it was; delete what should be learned anew. Most classes take 3 to 10 seconds of processor
@@ -34,14 +39,15 @@ from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas import learner
-from tidoctor.atlas.learn import gates
+from tidoctor.atlas.learn import checked, gates, siblings
+from tidoctor.atlas.learn.mending import COUNTERS, limited, limits_at
 from tidoctor.atlas.learn.write import DATA, publish
 
 SECONDS = 30.0
 ABSENT = "absent"
-COUNTERS = "counters"
-# How often classes that failed are learned again from what they failed on.
-AGAIN = 2
+FOUND = "found"
+# How often what was wrong is mended and all is verified again.
+AGAIN = 4
 
 
 class Known(Mapping[str, Any]):
@@ -66,8 +72,21 @@ class Known(Mapping[str, Any]):
             written = path.with_suffix(f".{os.getpid()}")
             written.write_text(json.dumps(row))
             written.replace(path)
-        self._held[name] = row
+        self._held[name] = row = completed(self.cache, name, row)
         return dict(row)
+
+    def forget(self, name: str) -> str:
+        """Learn a class anew when it is asked for; the text of what was known of it."""
+        self._held.pop(name, None)
+        path = self.cache / f"{name}.json"
+        text = path.read_text()
+        path.unlink()
+        return text
+
+    def remember(self, name: str, text: str) -> None:
+        """Take back what was known of a class."""
+        self._held.pop(name, None)
+        (self.cache / f"{name}.json").write_text(text)
 
     def _learned(self, name: str) -> dict[str, Any]:
         from tidoctor.atlas.learn.classes import learn
@@ -102,6 +121,14 @@ class Known(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._held)
+
+
+def completed(cache: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The facts with what was checked by hand, and limits that a verification made necessary."""
+    if ABSENT in row:
+        return row
+    row = siblings.sound(checked.pinned(name, checked.guarded(name, row)))
+    return limited(row, limits_at(cache, name))
 
 
 _known: Known
@@ -146,22 +173,25 @@ def main() -> int:
     gates.prepare()
     gates.below(gates.Coverage(arguments.data, {}), arguments.floor)  # are they readable?
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    staged, counters = arguments.cache / "staged", arguments.cache / COUNTERS
-    counters.mkdir(exist_ok=True)
+    staged = arguments.cache / "staged"
     for turn in range(1 + AGAIN):
         learn_classes(arguments.cache, arguments.workers, arguments.seconds)
         print(f"learned after {time.monotonic() - begun:.0f} s", flush=True)
         assemble(arguments.cache, staged, arguments.workers)
         print(f"assembled after {time.monotonic() - begun:.0f} s", flush=True)
-        coverage = gates.passed(
-            staged, workers=arguments.workers, count=arguments.count,
-            seed=f"{arguments.seed}{turn or ''}", real=arguments.real, saves=arguments.saved,
-            counters=counters,
+        wrong = verified(
+            arguments.cache, staged, f"{arguments.seed}{turn or ''}", arguments.count,
+            arguments.workers,
         )  # fmt: skip
-        if not coverage.wrong or turn == AGAIN:
+        print(f"verified after {time.monotonic() - begun:.0f} s: {len(wrong)} wrong", flush=True)
+        if not wrong:
             break
-        for name in coverage.wrong:
-            (arguments.cache / f"{name}.json").unlink(missing_ok=True)
+        mend(arguments.cache, wrong, arguments.workers, arguments.seconds)
+    assemble(arguments.cache, staged, arguments.workers)
+    coverage = gates.passed(
+        staged, workers=arguments.workers, count=arguments.count, seed=f"{arguments.seed} last",
+        real=arguments.real, saves=arguments.saved, counters=arguments.cache / COUNTERS,
+    )  # fmt: skip
     publish(staged, arguments.data)
     print("\n".join(coverage.lines()))
     print(f"done after {time.monotonic() - begun:.0f} s")
@@ -188,6 +218,121 @@ def learn_classes(cache: Path, workers: int, seconds: float) -> None:
     print(dict(reasons), file=sys.stderr)
 
 
+def verified(cache: Path, staged: Path, seed: str, count: int, workers: int) -> list[str]:
+    """The classes and config classes of which something is wrong; why is noted in the cache."""
+    from tidoctor.atlas.learn import agreeing, resolving, scan
+
+    (cache / COUNTERS).mkdir(exist_ok=True)
+    found: dict[str, None] = {}
+    for finding in scan.all_scanned(staged, cache / FOUND, workers=workers):
+        if finding["wrong"]:
+            gates.note(
+                cache / COUNTERS / f"{finding['name']}.json", [e["raw"] for e in finding["wrong"]]
+            )
+            found[finding["name"]] = None
+    for name in gates.wrong_at_random(
+        staged, workers=workers, count=count, seed=seed, counters=cache / COUNTERS
+    ):
+        found[name] = None
+    for name, rows in agreeing.all_wrong(staged, workers=workers):
+        gates.note(cache / COUNTERS / f"{name}.json", [raw for raw, _ in rows])
+        found[name] = None
+    types = json.loads((staged / "index.json").read_text())["configs"]
+    for model_type, wrong, _ in resolving.all_examined(staged, types, workers=workers):
+        if wrong:
+            note_config(cache, model_type, wrong)
+            found[model_type] = None
+    return list(found)
+
+
+def note_config(cache: Path, model_type: str, wrong: Mapping[str, Any]) -> None:
+    """Note raw configs on which fields were wrong; what was wrong before is given up."""
+    path = cache / COUNTERS / "configs" / f"{model_type}.json"
+    path.parent.mkdir(exist_ok=True, parents=True)
+    known = json.loads(path.read_text()) if path.exists() else {"fields": [], "raw": [], "out": []}
+    for field, rows in wrong.items():
+        known["out" if field in known["fields"] else "fields"].append(field)
+        known["raw"] += [each["raw"] for each in rows if each["raw"] not in known["raw"]]
+    path.write_text(json.dumps(known))
+
+
+def mend(cache: Path, wrong: list[str], workers: int, seconds: float) -> None:
+    """Learn again what was wrong, pin what stays wrong, leave out the rest."""
+    from tidoctor.atlas.learn.builds import population
+
+    names = sorted(set(wrong) & population(), key=order)
+    bodies = [name for name in names if not order(name)[0]]
+    for group in (bodies, [name for name in names if order(name)[0]]):
+        # Each time with fresh workers, which know what was learned last.
+        with multiprocessing.get_context("fork").Pool(
+            workers, start, (str(cache), seconds)
+        ) as pool:
+            for name, how in pool.imap_unordered(mended, group):
+                print(f"mended {name}: {how}", flush=True)
+
+
+def mended(name: str) -> tuple[str, str]:
+    """Mend one class by its counters and findings, and how. Runs in a worker."""
+    from tidoctor.atlas.learn import mending
+
+    cache, row = _known.cache, _known.row(name)
+    if ABSENT in row:
+        return name, "it is absent"
+    path = cache / COUNTERS / f"{name}.json"
+    pairs = mending.samples_of(name, json.loads(path.read_text()) if path.exists() else ())
+    found = cache / FOUND / f"{name}.json"
+    right = json.loads(found.read_text())["right"] if found.exists() else {}
+    wrong = mending.wrong_ones(name, row, pairs, _known)
+    if not wrong:
+        return name, "right by its parts or its config"
+    if mending.limit(cache, name, row, wrong, right, _known, mild=True):
+        return name, "mildly limited"
+    for kin, before, after in kin_of(name):
+        made = siblings.borrowed(row, _known.row(kin), before, after)
+        if not mending.wrong_ones(name, made, pairs, _known):
+            _known.remember(name, json.dumps(made))
+            return name, f"as {kin}"
+    text = _known.forget(name)
+    again = _known.row(name)
+    wrong = [] if ABSENT in again else mending.wrong_ones(name, again, pairs, _known)
+    if not wrong and ABSENT not in again and not narrower(again, row):
+        return name, "learned again"
+    if ABSENT in again or narrower(again, row):
+        _known.remember(name, text)
+        again = _known.row(name)
+        wrong = mending.wrong_ones(name, again, pairs, _known)
+    if mending.limit(cache, name, again, wrong, right, _known):
+        return name, f"limited: {mending.limits_at(cache, name)}"[:300]
+    reason = f"{len(wrong)} configs on which nothing explains it"
+    _known.remember(name, json.dumps({ABSENT: f"wrong on a random config: {reason}"}))
+    return name, reason
+
+
+def kin_of(name: str) -> Iterator[tuple[str, str, str]]:
+    """The heads of a body or the body of a head, with the prefix here and the one there."""
+    from tidoctor.atlas.learn.builds import population
+
+    row = _known.row(name)
+    for other in sorted(population()):
+        path = _known.cache / f"{other}.json"
+        if other == name or not path.exists() or f'"{row["config"]}"' not in path.read_text():
+            continue
+        kin = _known.row(other)
+        if ABSENT in kin or kin["config"] != row["config"]:
+            continue
+        if order(name)[0] and not order(other)[0]:
+            yield other, f"{row['prefix']}.", ""
+        elif not order(name)[0] and order(other)[0]:
+            yield other, "", f"{kin['prefix']}."
+        elif order(name)[0]:
+            yield other, "", ""
+
+
+def narrower(row: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    """Whether facts hold for clearly fewer configs than others."""
+    return len(row.get("pinned", ())) > len(than.get("pinned", ())) + 2
+
+
 def assemble(cache: Path, staged: Path, workers: int) -> None:
     """Learn the configs that the classes need, and write all data files into a folder."""
     from tidoctor.atlas.learn import configs
@@ -200,6 +345,7 @@ def assemble(cache: Path, staged: Path, workers: int) -> None:
     for row in learned.values():
         kept = {path: seen for path, seen in row.get("pinned", {}).items() if not is_inert(path)}
         row["pinned"] = {k: v for k, v in kept.items() if not k.endswith("_version")}
+    learned = {name: completed(cache, name, row) for name, row in learned.items()}
     absent = {name: row[ABSENT] for name, row in rows.items() if ABSENT in row}
     kinds = configs.kinds()
 
@@ -215,7 +361,7 @@ def assemble(cache: Path, staged: Path, workers: int) -> None:
     for model_type, fields in sorted(wanted.items()):
         below = {type_name(type(each)) for each in parts(model_type).values()}
         fields_below = {each: sorted(wanted[each]) for each in sorted(below) if each in wanted}
-        jobs.append((str(cache / "configs"), model_type, sorted(fields), fields_below))
+        jobs.append((str(cache), model_type, sorted(fields), fields_below))
     (cache / "configs").mkdir(exist_ok=True)
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         found = pool.map(learn_config, jobs, 4)
@@ -235,15 +381,25 @@ def learn_config(job: ConfigJob) -> tuple[str, dict[str, Any] | None]:
     from tidoctor.atlas.learn import configs
 
     cache, model_type, fields, below = job
-    asked = [fields, below]
-    path = Path(cache) / f"{model_type}.json"
+    asked: list[Any] = [fields, below]
+    counters = Path(cache) / COUNTERS / "configs" / f"{model_type}.json"
+    told = json.loads(counters.read_text()) if counters.exists() else {}
+    if told:
+        asked.append(told)
+    path = Path(cache) / "configs" / f"{model_type}.json"
     if path.exists():
         known = json.loads(path.read_text())
         if known["asked"] == asked:
             return model_type, known["row"]
     row: dict[str, Any] | None = None
     try:
-        row = configs.Config(configs.kinds()[model_type]).facts(fields, below)
+        config = configs.Config(configs.kinds()[model_type], told.get("raw", ()))
+        row = config.facts(fields, below)
+        for field in told.get("out", ()):
+            row["fields"].pop(field, None)
+            key, _, inner = field.rpartition(".")
+            if key in row.get("parts", {}):
+                row["parts"][key].setdefault("sets", {})[inner] = {"always": None}
     except Exception as error:
         print(f"config {model_type}: {type(error).__name__}: {error}"[:200], file=sys.stderr)
     path.write_text(json.dumps({"asked": asked, "row": row}))

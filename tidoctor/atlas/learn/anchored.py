@@ -14,7 +14,7 @@ from typing import Any
 
 from tidoctor.atlas import learner
 from tidoctor.atlas.learn.builds import Built
-from tidoctor.atlas.learn.facts import HELD_OUT, differences, learned
+from tidoctor.atlas.learn.facts import HELD_OUT, differences, learned, steps_in, unproven
 from tidoctor.atlas.learn.fit import Patience
 from tidoctor.atlas.learn.forms import EACH_ITS_OWN, SPELLED_OUT, Inexpressible
 from tidoctor.atlas.learn.lesson import Lesson
@@ -193,9 +193,12 @@ def examined(anchor: Anchor, held: set[str], freed: list[frozenset[str]]) -> dic
         if lesson.cut and any(is_count(path) for path in held):
             raise CutCount
         fresh = anchor.more(HELD_OUT, 8.0)
+        fresh += [sample for _, sample in lesson.sampler.beside(steps_in(facts))]
         seen = [*fresh, *lesson.sampler.samples]
         wrong = list(differences(lesson.name, facts, seen, anchor.known))
         if not wrong:
+            if pins := unproven(facts, seen):
+                facts["pinned"] = pins | facts.get("pinned", {})
             facts["verified"] = {"defaults": True, "random": len(fresh),
                                  "learned_from": len(lesson.sampler.samples)}
             return facts

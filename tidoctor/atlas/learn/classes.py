@@ -9,7 +9,7 @@ from typing import Any
 
 from tidoctor.atlas.learn.anchored import CutCount, anchored, is_count
 from tidoctor.atlas.learn.builds import Built
-from tidoctor.atlas.learn.facts import HELD_OUT, differences, learned
+from tidoctor.atlas.learn.facts import HELD_OUT, differences, learned, steps_in, unproven
 from tidoctor.atlas.learn.fit import Patience
 from tidoctor.atlas.learn.forms import Form, Inexpressible
 from tidoctor.atlas.learn.lesson import SECONDS, Lesson
@@ -73,10 +73,14 @@ def learned_from(lesson: Lesson, known: Mapping[str, Any]) -> dict[str, Any]:
         rounds += 1
         lesson.sampler.deadline = max(lesson.sampler.deadline, time.process_time() + 8)
         fresh = lesson.sampler.at_random(HELD_OUT // (2 if lesson.slow else 1))
+        fresh += lesson.sampler.beside(steps_in(facts))
         wrong = list(differences(name, facts, [sample for _, sample in fresh], known))
         if not wrong:
             wrong = list(differences(name, facts, lesson.sampler.samples, known))
             if not wrong:
+                seen = [*lesson.sampler.samples, *(sample for _, sample in fresh)]
+                if pins := unproven(facts, seen):
+                    facts["pinned"] = pins | facts.get("pinned", {})
                 facts["verified"] = {"defaults": True, "random": len(fresh),
                                      "learned_from": len(lesson.sampler.samples)}
                 return facts

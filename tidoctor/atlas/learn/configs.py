@@ -20,11 +20,7 @@ from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, V
 from tidoctor.atlas.learn.samples import alternatives, put
 
 Raw = dict[str, Any]
-# A given id2label wins over a given number (transformers 5.23, configuration_utils.py).
-LABELS = {
-    "default": "len(id2label) if id2label is not None else 2",
-    "given": "len(id2label) if id2label is not None else value",
-}
+THREE = {"0": "a", "1": "b", "2": "c"}
 PLAIN = (bool, int, float, str, type(None), list)
 
 
@@ -58,8 +54,10 @@ def kinds() -> Mapping[str, Any]:
 class Config:
     """One config class under examination."""
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, counters: Iterable[Raw] = ()) -> None:
+        """`counters` are raw configs on which former facts were wrong."""
         self.kind = kind
+        self.counters = list(counters)
         self.plain = kind()
         self.values = flattened(self.plain)
         self.parts = {
@@ -89,10 +87,7 @@ class Config:
             row["aliases"] = dict(sorted(aliases.items()))
         fields = {}
         for name in sorted(set(wanted)):
-            if name == "num_labels":
-                fields["num_labels"] = dict(LABELS)
-                continue
-            fact = self.field(name)
+            fact = self.labels() if name == "num_labels" else self.field(name)
             if fact is not None:
                 fields[name] = fact
         parts = {key: self.part(key, value) for key, value in sorted(self.parts.items())}
@@ -211,6 +206,27 @@ class Config:
         return sorted(found)
 
     # --- one field ---
+
+    def labels(self) -> dict[str, Any] | None:
+        """What the number of labels is, by itself and by the names of the labels.
+
+        In most config classes a number that the file gives wins over the names, in a few the names
+        do, and some make nothing of them (transformers 5.23, configuration_utils.py).
+        """
+        raws: tuple[Raw, ...] = (
+            {}, {"num_labels": 5}, {"id2label": THREE}, {"num_labels": 5, "id2label": THREE},
+        )  # fmt: skip
+        none, number, names, both = ((self.made(raw) or {}).get("num_labels") for raw in raws)
+        if type(none) is not int or number != 5:
+            return None
+        if names == none != 3 and both == 5:
+            return {"default": str(none)}
+        row = {"default": f"len(id2label) if id2label is not None else {none}"}
+        if names == 3 and both == 5:
+            return row
+        if names == both == 3:
+            return row | {"given": "len(id2label) if id2label is not None else value"}
+        return None
 
     def field(self, name: str) -> Any:
         """What the field is, None where no statement holds."""
@@ -335,6 +351,10 @@ class Config:
             if made is not None and name in made:
                 raws.append(raw)
                 values.append({each: raw.get(each) for each in self.extras} | made)
+        for raw in self.counters:
+            made = self.made(raw) if raw.get(name) is None else None
+            if made is not None and name in made and (name in raw) == (name in start):
+                values.append({each: raw.get(each) for each in self.extras} | made)
         wanted = [each[name] for each in values]
         inputs = [{k: v for k, v in each.items() if k != name} for each in values]
         return explained(inputs, wanted, sorted(others))
@@ -403,7 +423,8 @@ class Config:
         inside = [(other, rows) for other, rows in self.influences(name).items() if "." in other]
         if isinstance(value, bool):
             inside += [(other, [True, False]) for other in self.namesakes(name)]
-        for turn in range(40 + 10 * len(inside)):
+        told = [raw for raw in self.counters if raw.get(name) is not None]
+        for turn in range(40 + 10 * len(inside) + len(told)):
             if not choices:
                 return True
             choice = self.random.choice(choices)
@@ -414,6 +435,8 @@ class Config:
             if inside and turn % 2:
                 other, options = self.random.choice(inside)
                 put(raw, other, self.random.choice(options))
+            if turn < len(told):
+                raw, choice = told[turn], told[turn][name]
             made = self.made(raw)
             if made is None:
                 continue

@@ -15,6 +15,8 @@ from tidoctor.atlas.learn.fit import NoFit
 from tidoctor.atlas.learn.forms import Form, Inexpressible, entries_of
 from tidoctor.atlas.learn.lesson import Lesson
 from tidoctor.atlas.learn.predict import Uncovered, predicted
+from tidoctor.atlas.learn.samples import distinct
+from tidoctor.atlas.learn.write import compared_in, expressions
 
 # Random builds, against which facts are held that were learned from others.
 HELD_OUT = 16
@@ -80,6 +82,31 @@ def thresholds(lesson: Lesson, facts: Mapping[str, Any]) -> dict[str, int]:
         if any(f"({each})" not in lesson.vocabulary.conditions for each in spelled):
             values = [sample.values.get(path) for sample in lesson.sampler.samples]
             found[path] = max(each for each in values if type(each) is int)
+    return found
+
+
+def steps_in(facts: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Fields and the numbers of two digits or more at which something changes."""
+    found: set[tuple[str, int]] = set()
+    for text in expressions(facts):
+        for path, constants in compared_in(text).items():
+            found |= {(path, each) for each in constants if type(each) is int and each >= 10}
+    return sorted(found)
+
+
+def unproven(facts: Mapping[str, Any], samples: list[Built]) -> dict[str, list[Any]]:
+    """Fields with a step that was not seen with two values on either side: these, with all seen.
+
+    A ladder of numbers fits whatever few values were tried; between and beyond them it is a guess.
+    """
+    found: dict[str, list[Any]] = {}
+    for path, number in steps_in(facts):
+        seen = distinct([sample.values.get(path) for sample in samples])
+        numbers = [each for each in seen if type(each) in (int, float)]
+        below = [each for each in numbers if each < number]
+        above = [each for each in numbers if each > number]
+        if len(below) < 2 or len(above) < 2:
+            found[path] = seen
     return found
 
 

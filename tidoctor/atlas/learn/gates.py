@@ -22,7 +22,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,21 @@ def passed(
     for name, reason in removed(root, wrong).items():
         print(f"removed {name}: {reason}", flush=True)
     return Coverage(root, silent, wrong)
+
+
+def wrong_at_random(
+    root: Path, *, workers: int, count: int, seed: str, counters: Path
+) -> Iterator[str]:
+    """Classes that are wrong on a random config, which is noted in the folder of counters."""
+    names = list(json.loads((root / "index.json").read_text())["classes"])
+    data_at.cache_clear()
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        work = functools.partial(examined, str(root))
+        for result in pool.imap_unordered(work, [(name, count, seed) for name in names], 2):
+            if result.wrong:
+                note(counters / f"{result.name}.json", result.counters)
+                told(result.name, "wrong", result.example)
+                yield result.name
 
 
 def note(path: Path, configs: Iterable[Mapping[str, Any]]) -> None:

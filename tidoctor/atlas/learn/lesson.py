@@ -26,6 +26,7 @@ from tidoctor.atlas.learn.samples import (
     kinds_of_names,
     watched,
 )
+from tidoctor.atlas.learn.write import HOLDING
 
 SECONDS = 30.0
 RANDOM = 40
@@ -138,6 +139,7 @@ class Lesson:
         self.slow = self.sampler.pace > SLOW
         self.many = RANDOM // (2 if self.composed else 1) // (2 if self.slow else 1)
         self.sampler.keep(self.sampler.at_random(self.many))
+        self.sampler.keep(self.sampler.at_corners(4 if self.composed or self.slow else 8))
         for raw in self.sampler.raw[-6 if self.composed else -12 :]:
             self._watch(raw)
         for raw in counters:
@@ -252,7 +254,7 @@ class Lesson:
             if path in self.hashed and any(isinstance(each, str) for each in values):
                 words = {each for each in values if isinstance(each, str)}
                 if self.composed and words & all_activations():
-                    words |= all_activations()
+                    words |= all_activations() - HOLDING  # these count where they were tried
                 found[path] = sorted(words)
             elif path in self.sampler.stuck:
                 # A field that follows from others varied with them, and is explained as they are.

@@ -27,6 +27,9 @@ def predicted(
     for path, most in facts.get("most", {}).items():
         if not isinstance(values.get(path), int) or values[path] > most:
             raise Uncovered(path)
+    for path, least in facts.get("least", {}).items():
+        if type(values.get(path)) is int and values[path] < least:
+            raise Uncovered(path)
     layout = facts["memory"]
     if kind == "disk" and "disk" in facts:
         return expanded(facts["disk"], "disk", values, known)

@@ -12,7 +12,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tidoctor.atlas.learn.builds import (
@@ -40,6 +40,11 @@ INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon
 
 # Values to give a field that a config class does not declare.
 UNLIKE = (64, True, False, 2)
+# Never changed: what says which config it is, and token ids beyond the vocabulary.
+LEFT = re.compile(
+    r"(^|\.)(model_type|architectures|transformers_version|dtype|torch_dtype|id2label|label2id|"
+    r"auto_map|rope_parameters|rope_scaling|problem_type|_\w+)(\.|$)"
+)
 # Counts along which lists run.
 _COUNT = re.compile(r"layer|depth|stage|block|level|scale|group")
 
@@ -144,6 +149,30 @@ def changed(values: Values, path: str, value: Any) -> Values:
             if isinstance(along, list) and len(along) == len(before) and value:
                 beside[key] = [along[at % len(before)] for at in range(len(value))]
     return made
+
+
+def leaves(values: Values, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of nested values that is no sub-config, by dotted path."""
+    for key, value in values.items():
+        path = before + key
+        if isinstance(value, dict):
+            if not LEFT.search(path):
+                yield from leaves(value, path + ".")
+        else:
+            yield path, value
+
+
+def altered(values: Values, path: str, value: Any) -> Values:
+    """A copy with one field changed, wherever it stands."""
+    try:
+        return changed(values, path, copy.deepcopy(value))
+    except (KeyError, TypeError, AttributeError):
+        made = copy.deepcopy(values)
+        try:
+            put(made, path, copy.deepcopy(value))
+        except (KeyError, TypeError, AttributeError):
+            return values
+        return made
 
 
 class Sampler:
@@ -253,11 +282,20 @@ class Sampler:
                 if sample is not None and sample.values.get(path) == other:
                     worked.append(other)
                     self.alone.setdefault(path, []).append(sample)
+            if type(value) is int and value > 0 and 0 not in worked:
+                self._nought(path)
             if worked:
                 self.choices[path] = worked
             else:
                 self.stuck.add(path)
         self._lengths()
+
+    def _nought(self, path: str) -> None:
+        """A count of 0 often means that something is made in another way."""
+        if not self.late():
+            sample = self.try_one(altered(self.base, path, 0))
+            if sample is not None:
+                self.alone.setdefault(path, []).append(sample)
 
     def _lengths(self) -> None:
         """Lists of one length are made shorter and longer together."""
@@ -326,6 +364,43 @@ class Sampler:
             sample = self.try_one(values, keep=False)
             if sample is not None:
                 found.append((values, sample))
+        return found
+
+    def at_corners(self, most: int = 8) -> list[tuple[Values, Built]]:
+        """Builds in which all numbers differ at once, for each kind of names that was seen.
+
+        Tensors that exist rarely are else seen with the usual sizes of most fields only, and a
+        number that is one of those then looks like a constant.
+        """
+        found: list[tuple[Values, Built]] = []
+        counts = sorted(path for path in self.choices if type(self._now(path)) is int)
+        for raws in self.starts()[:most]:
+            for turn in (0, 1):
+                for group in (counts, counts[::2], counts[1::2]):
+                    if self.late():
+                        return found
+                    values = raws[0]
+                    for path in group:
+                        others = self.choices[path]
+                        values = altered(values, path, others[turn % len(others)])
+                    sample = self.try_one(values, keep=False)
+                    if sample is not None:
+                        found.append((values, sample))
+                        if group is counts:
+                            break
+        return found
+
+    def beside(self, constants: Iterable[tuple[str, int]]) -> list[tuple[Values, Built]]:
+        """Builds with values of fields on both sides of constants."""
+        found: list[tuple[Values, Built]] = []
+        for path, number in constants:
+            for value in (number - 1, number, number + 1, 2 * number, 3 * number):
+                for start in (self.base, self.random.choice(self.raw)):
+                    if value >= 0 and not self.late():
+                        values = altered(start, path, value)
+                        sample = self.try_one(values, keep=False)
+                        if sample is not None:
+                            found.append((values, sample))
         return found
 
     def keep(self, found: list[tuple[Values, Built]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ i j k l and or not in is None True False if else for len int ceil floor round ma
 abs sqrt log2 bool str range prod value
 """
 _WORDS = frozenset(_LANGUAGE.split())
+HOLDING = frozenset({"prelu", "xielu"})  # activations that hold parameters
 
 
 def folder_of(thing: Any) -> str:
@@ -45,12 +47,30 @@ def expressions(facts: Mapping[str, Any]) -> Iterator[str]:
             yield guard
     yield from facts.get("pinned", ())
     yield from facts.get("most", ())
+    yield from facts.get("least", ())
 
 
 def names_in(text: str) -> set[str]:
     """The fields an expression reads, dotted."""
     bare = re.sub(r"'(?:[^'\\]|\\.)*'", "''", text)
     return {each for each in _NAME.findall(bare) if each not in _WORDS}
+
+
+def compared_in(text: str) -> dict[str, set[Any]]:
+    """Field -> the constants that an expression compares it with."""
+    found: dict[str, set[Any]] = {}
+    for node in ast.walk(ast.parse(text.strip(), mode="eval")):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            constants = {e.value for e in sides if isinstance(e, ast.Constant)}
+            for each in sides:
+                if isinstance(each, ast.List | ast.Tuple):
+                    constants |= {m.value for m in each.elts if isinstance(m, ast.Constant)}
+            for each in sides:
+                if constants and not isinstance(each, ast.Constant):
+                    for name in names_in(ast.unparse(each)):
+                        found.setdefault(name, set()).update(constants)
+    return found
 
 
 def fields_of(
