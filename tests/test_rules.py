@@ -675,6 +675,25 @@ def test_a_classifier_has_a_row_for_each_label(files: Files, sick: bool) -> None
 
 
 @pytest.mark.parametrize(
+    ("rows", "count", "severity", "operations"),
+    [(2, 5, "warning", True), (5, 5, "warning", False), (3, 5, "error", True), (2, 2, None, False)],
+)
+def test_labels_that_are_counted_twice(
+    rows: int, count: int, severity: str | None, operations: bool
+) -> None:
+    """transformers 4.44 to 5.0 goes by id2label, 5.23 by num_labels."""
+    files = scored(rows, num_labels=count, id2label=LABELS["id2label"])
+    before = open_checkpoint(Memory(files))
+    found = [f for f in rules.diagnose(before).findings if f.severity > 1]
+    assert [(f.code, str(f.severity)) for f in found] == ([("H13", severity)] if severity else [])
+    if severity:
+        assert found[0].cure is not None and bool(found[0].cure.operations) is operations
+        after = Plan((found[0].cure.operations,)).apply(before)
+        left = [f for f in rules.diagnose(after).findings if f.severity > 1]
+        assert bool(left) is not operations
+
+
+@pytest.mark.parametrize(
     ("weights", "config", "told"),
     [(0o600, 0o644, True), (0o640, 0o644, True), (0o644, 0o644, False), (0o600, 0o600, False),
      (0o644, 0o600, False)],

@@ -14,10 +14,12 @@ from tidoctor.rules.rule import (
     PROVEN,
     WARNING,
     NotApplicable,
+    advice,
     consent,
     found,
     rename,
     rule,
+    safe,
     set_key,
 )
 from tidoctor.rules.subject import GENERATING
@@ -179,7 +181,9 @@ def labels_differ(view: View) -> Iterator[Finding]:
 
     Recognised by: the rows of the last matrix of the head against `id2label`, else `num_labels`.
 
-    Fine: regression has one row. Heads of several outputs for each label are not judged.
+    Fine: regression has one row. Heads of several outputs for each label are not judged. Where
+    `num_labels` and `id2label` contradict each other, transformers 4.44 to 5.0 went by `id2label`
+    and 5.23 goes by `num_labels`: one of them right is a warning.
 
     Example: `score.weight` is 3 × 2048, and config.json has no `id2label`.
 
@@ -198,11 +202,30 @@ def labels_differ(view: View) -> Iterator[Finding]:
         return
     rows = tensor.shape[0]
     labels, key = _labels(view)
-    if labels is None or labels == rows:
+    count = view.settings.get("num_labels")
+    twice = key == "id2label" and type(count) is int and count != labels
+    if labels is None or (labels == rows and not twice):
         return
     bias = name.removesuffix("weight") + "bias"
     here = [tensor.name, *([view.tensors[bias].name] if bias in view.tensors else ())]
     names = {str(i): f"LABEL_{i}" for i in range(rows)}
+    if twice and rows in (labels, count):
+        yield found(
+            WARNING,
+            f"config.json counts its labels twice: num_labels is {count}, id2label has {labels}; "
+            f"{printable(tensor.name)} has {rows} rows",
+            at=view.at("num_labels"),
+            tensors=tuple(here),
+            evidence=(
+                Evidence("shapes", f"{printable(tensor.name)} has {rows} rows", rows),
+                Evidence("transformers 4.44 to 5.0", f"go by id2label: {labels} rows", labels),
+                Evidence("transformers 5.23", f"goes by num_labels: {count} rows", count),
+            ),
+            cure=safe(f"set num_labels to {rows}", set_key("num_labels", value=rows))
+            if rows == labels
+            else advice(f"write {rows} labels in id2label; only their maker knows the names"),
+        )
+        return
     yield found(
         ERROR,
         f"{printable(tensor.name)} has {rows} rows, config.json has {labels} labels"
