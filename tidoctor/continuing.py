@@ -22,7 +22,7 @@ from typing import Any
 from tidoctor.assembly import Part, Piece
 from tidoctor.pouring import Marks
 from tidoctor.source.distant import Distant
-from tidoctor.staging import remove
+from tidoctor.staging import is_own, remove
 
 JOURNAL = ".tidoctor.journal"
 _LONGEST = 256 << 20  # bytes of a journal that is read; 8 MB of a result take one line
@@ -139,8 +139,7 @@ def _ours(folder: Path, name: str) -> bool:
 
 
 def _plain(status: os.stat_result) -> bool:
-    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and own
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_own(status)
 
 
 def _recipe(part: Part) -> str | None:

@@ -194,14 +194,14 @@ def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP
     del head
     if len(raw) < length and not log:  # the file has shrunk since its size was taken
         log.file("header-truncated", cut_off(length, len(raw)))
-    room = size - 8 - length
+    room, cut = size - 8 - length, bool(log)
     with no_collector():
-        if not log and (plain := _plain(raw, room)) is not None:
+        if not cut and (plain := _plain(raw, room)) is not None:
             table, metadata = plain
         else:
-            entries, metadata = _examined(raw, room, log)
+            entries, metadata = _examined(raw, room, cut, log)
             table = Columns(*zip(*entries, strict=True))
-    if table.names and length % 8 and not any(defect.kind == "header-truncated" for defect in log):
+    if table.names and length % 8 and not cut:
         text = f"the data starts at byte {8 + length:,}, which is not a multiple of 8"
         log.file("misaligned", text, refused=False)
     return Header(table, metadata, log.close(), length, size)
@@ -294,10 +294,9 @@ def _plain(raw: bytes, room: int) -> tuple[Columns, Mapping[str, object] | None]
 
 
 def _examined(
-    raw: bytes, room: int, log: _Log
+    raw: bytes, room: int, cut: bool, log: _Log
 ) -> tuple[tuple[Entry, ...], Mapping[str, object] | None]:
-    """Entries in data order and metadata of any table."""
-    cut = bool(log)
+    """Entries in data order and metadata of any table, or of what is left of one that is cut."""
     table = salvage(raw.decode("utf-8", "replace")) if cut else decode(raw, log.file)
     entries, metadata = _contents(table, log)
     if not cut and isinstance(table, dict):

@@ -85,7 +85,8 @@ class Kinds:
 
     def where(self, test: Callable[[str], object]) -> list[str]:
         """The names that pass a test, in their order."""
-        return self.in_order(chain.from_iterable(self.groups(test)))
+        groups = (group for group in self._groups.values() if test(group[0]))
+        return self.in_order(chain.from_iterable(groups))
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Some of the names, in the order of all of them."""
@@ -94,10 +95,6 @@ class Kinds:
 
     def __iter__(self) -> Iterator[list[str]]:
         return iter(self._groups.values())
-
-    def groups(self, test: Callable[[str], object]) -> list[list[str]]:
-        """The names that pass a test, kind by kind."""
-        return [group for group in self._groups.values() if test(group[0])]
 
     def numbers(self, find: Callable[[str], re.Match[str] | None], part: int) -> frozenset[int]:
         """The numbers that a group of a pattern catches in all names that it finds.

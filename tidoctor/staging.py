@@ -74,8 +74,7 @@ def _taken_over(place: Path, folder: Path, mark: str) -> int | None:
     for path in _leftovers(place):
         with suppress(OSError):
             size = (path / mark).lstat().st_size
-            own = not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
-            if size > most and own:
+            if size > most and is_own(path.lstat()):
                 best, most = path, size
     if best is None:
         return None
@@ -142,6 +141,11 @@ def _lock(folder: Path) -> int:
             raise
         return -1
     return handle
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether a file or folder belongs to this user, where systems know of users."""
+    return not hasattr(os, "getuid") or status.st_uid == os.getuid()
 
 
 def remove(path: Path) -> None:

@@ -28,7 +28,7 @@ from tidoctor.rules.rule import (
 )
 from tidoctor.rules.subject import GENERATING
 from tidoctor.rules.view import View
-from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, model_type_row
+from tidoctor.rules.wording import MOST_ROWS, class_cure, gap_rows, misfit_row, model_type_row
 
 _WRAPPERS = ("PeftModel", "OptimizedModule", "DistributedDataParallel", "DeepSpeedEngine")
 _MOST_PAIRS = 4_000_000  # names compared with names
@@ -81,9 +81,7 @@ def base_class_saved(view: View) -> Iterator[Finding]:
             f"architectures names {brief(name)}, today {modern}",
             at=view.at("architectures"),
             evidence=(Evidence(str(view.at("architectures")), f"architectures is {brief(name)}"),),
-            cure=consent(
-                f"set architectures to {modern}", set_key("architectures", value=[modern])
-            ),
+            cure=class_cure(modern),
         )
         return
     if _is_bare(view, name) and (view.wanted is None or view.wanted is view.generator):
@@ -203,12 +201,7 @@ def _wrapper_class(view: View, name: str) -> Iterator[Finding]:
         f"architectures names {brief(name)}, a wrapper and not a model class",
         at=view.at("architectures"),
         evidence=(Evidence(str(view.at("architectures")), f"architectures is {brief(name)}"),),
-        cure=consent(
-            f"set architectures to {view.generator.name}",
-            set_key("architectures", value=[view.generator.name]),
-        )
-        if view.generator
-        else None,
+        cure=class_cure(view.generator.name) if view.generator else None,
     )
 
 

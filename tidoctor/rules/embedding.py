@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tidoctor.finding import Evidence, Finding, Location
 from tidoctor.names import printable
-from tidoctor.rules.ends import need_text_generator
+from tidoctor.rules.ends import graft_cure, need_text_generator
 from tidoctor.rules.rule import (
     ERROR,
     LIKELY,
@@ -14,7 +14,6 @@ from tidoctor.rules.rule import (
     WARNING,
     CannotRun,
     NotApplicable,
-    consent,
     found,
     rename,
     rule,
@@ -98,11 +97,7 @@ def embedding_absent(view: View) -> Iterator[Finding]:
             *evidence,
             Evidence("transformers 5", "uses the head as embedding if the flag is true, silently"),
         ),
-        cure=consent(
-            f"take {wanted} from the model it was tuned from",
-            {"op": "graft", "tensor": wanted},
-            needs="donor",
-        ),
+        cure=graft_cure(wanted),
         not_=f"renaming {printable(head.name)}: the input would be read through the output matrix",
     )
 
@@ -127,11 +122,7 @@ def _embedding_lost(view: View, wanted: str) -> Finding:
         at=view.at("vocab_size") if rows is not None else view.at(),
         tensors=(wanted, *((view.head_name,) if view.tie.meant is False else ())),
         evidence=(Evidence("names", f"no tensor is called {wanted}"),),
-        cure=consent(
-            f"take {wanted} from the model it was tuned from",
-            {"op": "graft", "tensor": wanted},
-            needs="donor",
-        ),
+        cure=graft_cure(wanted),
     )
 
 

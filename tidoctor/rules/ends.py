@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tidoctor.finding import Location, Operation
-from tidoctor.rules.rule import CannotRun, NotApplicable
+from tidoctor.finding import Cure, Location, Operation
+from tidoctor.rules.rule import CannotRun, NotApplicable, consent
 from tidoctor.rules.view import View
 
 
@@ -43,6 +43,15 @@ def other_ends(view: View) -> dict[str, str]:
     """The embeddings of encoder and decoder that the class ties, and what to."""
     ties = view.generator.ties if view.generator else {}
     return {a: kept for a, kept in ties.items() if ".embed_tokens." in a and a != view.head_name}
+
+
+def graft_cure(name: str) -> Cure:
+    """Taking the head or the embedding from a donor."""
+    return consent(
+        f"take {name} from the model it was tuned from",
+        {"op": "graft", "tensor": name},
+        needs="donor",
+    )
 
 
 def stored_ends(view: View) -> list[Operation]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from tidoctor.atlas import families
 from tidoctor.checkpoint import CONFIG, Tensor
-from tidoctor.finding import Cure, Evidence, Finding, Location, Severity
+from tidoctor.finding import Evidence, Finding, Location, Severity
 from tidoctor.names import printable
-from tidoctor.rules.ends import is_draft, need_ends, tie_place
+from tidoctor.rules.ends import graft_cure, is_draft, need_ends, tie_place
 from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import (
     ERROR,
@@ -74,18 +74,9 @@ def head_lost(view: View) -> Iterator[Finding]:
                 embedding.nbytes,
             ),
         ),
-        cure=graft_cure(view),
+        cure=graft_cure(view.head_name),
         caution="if the head was trained, only the training run still has it",
         not_="tie_word_embeddings=true: loaders fall silent and the logits are wrong",
-    )
-
-
-def graft_cure(view: View) -> Cure:
-    """Taking the head from a donor."""
-    return consent(
-        f"take {view.head_name} from the model it was tuned from",
-        {"op": "graft", "tensor": view.head_name},
-        needs="donor",
     )
 
 

@@ -16,14 +16,12 @@ from tidoctor.rules.rule import (
     NOTE,
     CannotRun,
     advice,
-    consent,
     found,
     rule,
-    set_key,
 )
 from tidoctor.rules.subject import GENERATING
 from tidoctor.rules.view import View
-from tidoctor.rules.wording import model_type_row, place, renaming_cure
+from tidoctor.rules.wording import class_cure, model_type_row, place, renaming_cure
 
 
 @rule("N07", "part-of-another-class", absorbs=("C12", "C07", "N14", "H08"))
@@ -120,7 +118,7 @@ def _class_of_a_part(view: View, whole: str) -> Finding:
             model_type_row(view),
             Evidence("names", f"all {len(view.tensors)} tensors are those of {whole}"),
         ),
-        cure=consent(f"set architectures to {whole}", set_key("architectures", value=[whole])),
+        cure=class_cure(whole),
     )
 
 

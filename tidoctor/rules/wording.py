@@ -9,7 +9,7 @@ from tidoctor.names import brief, printable
 from tidoctor.patterns import collapse
 from tidoctor.rules.causes import Renaming
 from tidoctor.rules.fitting import Gap, Misfit
-from tidoctor.rules.rule import consent, rename
+from tidoctor.rules.rule import consent, rename, set_key
 from tidoctor.rules.view import View
 
 MOST_ROWS = 6  # of evidence about shapes in one finding
@@ -63,6 +63,11 @@ def renaming_cure(view: View, renamings: Sequence[Renaming]) -> Cure | None:
         return None
     operations: list[Operation] = [rename(old, new) for old, new in pairs]
     return consent(f"rename {len(pairs)} tensors", *operations)
+
+
+def class_cure(name: str) -> Cure:
+    """Naming another class in config.json."""
+    return consent(f"set architectures to {name}", set_key("architectures", value=[name]))
 
 
 def model_type_row(view: View) -> Evidence:

@@ -14,7 +14,6 @@ import argparse
 import functools
 import multiprocessing
 import random
-import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,7 +24,15 @@ from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.learn import gates
 from tidoctor.atlas.learn.builds import config_class, default_values
-from tidoctor.atlas.learn.samples import LEFT, Values, altered, alternatives, is_inert, leaves
+from tidoctor.atlas.learn.samples import (
+    LEFT,
+    Values,
+    altered,
+    alternatives,
+    is_inert,
+    kind_of_name,
+    leaves,
+)
 from tidoctor.atlas.learn.scan import Rows, parts_in
 from tidoctor.atlas.learn.write import DATA, fields_of
 
@@ -58,11 +65,11 @@ def disagreement(
     for name, shape in body.items():
         if inside.get(name, shape) != shape:
             return f"{name} {shape} {inside[name]}"
-        kind = re.sub(r"\d+", "#", name)
+        kind = kind_of_name(name)
         if there.setdefault(kind, name in inside) != (name in inside):
             return name
     for name in sorted(inside.keys() - body.keys()):
-        if re.sub(r"\d+", "#", name) in there:  # of a kind that the body has elsewhere
+        if kind_of_name(name) in there:  # of a kind that the body has elsewhere
             return name
     return ""
 

@@ -23,6 +23,7 @@ from tidoctor.atlas.learn.samples import (
     distinct,
     get,
     is_inert,
+    kind_of_name,
     kinds_of_names,
     watched,
 )
@@ -126,7 +127,7 @@ class Lesson:
             for raw, sample in zip(
                 self.sampler.raw[before:], self.sampler.samples[before:], strict=True
             ):
-                signature = frozenset(re.sub(r"\d+", "#", each) for each in sample.memory)
+                signature = frozenset(map(kind_of_name, sample.memory))
                 if signature not in signatures and self.watched < 40:
                     signatures.add(signature)
                     self._watch(raw)

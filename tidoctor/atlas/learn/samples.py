@@ -409,10 +409,15 @@ class Sampler:
         self.samples += [sample for _, sample in found]
 
 
+def kind_of_name(name: str) -> str:
+    """A name, whatever its numbers."""
+    return re.sub(r"\d+", "#", name)
+
+
 def kinds_of_names(sample: Built) -> frozenset[str]:
     """The names of a sample and its ties, whatever their numbers."""
     names = [*sample.memory, *(f"{one} = {other}" for one, other in sample.ties.items())]
-    return frozenset(re.sub(r"\d+", "#", each) for each in names)
+    return frozenset(map(kind_of_name, names))
 
 
 def watched(name: str, values: Values, builder: Callable[..., Any] | None = None) -> Any:
