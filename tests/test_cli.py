@@ -383,7 +383,7 @@ def test_every_example_runs(run: Run, example: str) -> None:
     assert out or code == 1
 
 
-HEAVY = ("huggingface_hub", "rich", "numpy", "safetensors", "torch")
+HEAVY = ("huggingface_hub", "rich", "numpy", "pydantic", "safetensors", "torch")
 
 
 def _loaded(*arguments: str) -> set[str]:

@@ -16,6 +16,7 @@ import typer.core
 import typer.main
 
 import tidoctor
+from tidoctor.cli.coercion import PlainWords
 from tidoctor.cli.verb import epilog
 from tidoctor.errors import Usage
 from tidoctor.report.verdict import Exit
@@ -59,7 +60,7 @@ def _command(name: str) -> Any:
     return typer.main.get_command(import_module(f"tidoctor.cli.{name}").app)
 
 
-class _Group(typer.core.TyperGroup):
+class _Group(PlainWords, typer.core.TyperGroup):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given | {"commands": _Commands()})
 

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from tidoctor.cli import run
-from tidoctor.cli.verb import epilog, verb
+from tidoctor.cli.verb import Command, epilog, verb
 
 app = verb()
 
 
-@app.command(epilog=epilog("tidoctor demo", "tidoctor demo ./clinic"))
+@app.command(cls=Command, epilog=epilog("tidoctor demo", "tidoctor demo ./clinic"))
 def demo(
     directory: Annotated[
         Path | None,

@@ -11,7 +11,7 @@ from tidoctor.cli import options
 from tidoctor.cli.judging import settings
 from tidoctor.cli.options import Full
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import epilog, verb
+from tidoctor.cli.verb import Command, epilog, verb
 from tidoctor.errors import Usage
 from tidoctor.report.style import When
 
@@ -23,6 +23,7 @@ app = verb()
 
 
 @app.command(
+    cls=Command,
     epilog=epilog(
         "tidoctor diagnose ./my-model",
         "tidoctor diagnose ./my-model --as causal-lm --deep",

@@ -9,7 +9,7 @@ import typer
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import epilog, verb
+from tidoctor.cli.verb import Command, epilog, verb
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit
 
@@ -20,6 +20,7 @@ app = verb()
 
 
 @app.command(
+    cls=Command,
     epilog=epilog(
         "tidoctor expect ./my-model",
         "tidoctor expect ./my-model/config.json --as LlamaForCausalLM --format json",

@@ -14,7 +14,7 @@ from tidoctor import completion
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import epilog, verb
+from tidoctor.cli.verb import Command, epilog, verb
 from tidoctor.errors import Usage
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit
@@ -28,6 +28,7 @@ app = verb()
 
 
 @app.command(
+    cls=Command,
     epilog=epilog(
         "tidoctor inspect ./my-model",
         "tidoctor inspect ./my-model --all --match '*.q_proj.weight' --format json",

@@ -12,7 +12,7 @@ from tidoctor.cli import options
 from tidoctor.cli.judging import settings
 from tidoctor.cli.options import Full
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import epilog, verb
+from tidoctor.cli.verb import Command, epilog, verb
 from tidoctor.cli.writing import form_of, sent_to, treat
 from tidoctor.report.style import When
 
@@ -23,6 +23,7 @@ app = verb()
 
 
 @app.command(
+    cls=Command,
     epilog=epilog(
         "tidoctor repair ./my-model ./healed --dry-run",
         "tidoctor repair ./my-model ./healed --as causal-lm --donor ./base-model",

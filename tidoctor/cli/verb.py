@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import typer
+import typer.core
+
+from tidoctor.cli.coercion import PlainWords
 
 _EXIT_CODES = """
 \b
@@ -14,6 +17,10 @@ Exit codes:
   130  interrupted
 With several sources the worst wins: 3 over 1 over 0.
 """
+
+
+class Command(PlainWords, typer.core.TyperCommand):
+    """What a verb is on the command line."""
 
 
 def epilog(*examples: str) -> str:
