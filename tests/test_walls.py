@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 
 # A module imports only from its own rank and from ranks before it.
 RANKS = (
-    ("errors", "names", "finding", "form"),
+    ("buffers", "errors", "names", "finding", "form"),
     ("patterns", "wrappers"),
     ("casting", "document", "header", "headercolumns", "headertext", "isolation", "jsonscan", "sniff",
      "source"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from tidoctor.buffers import Twins, aligned
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
@@ -26,12 +27,12 @@ from tidoctor.source import Source, reason
 from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
 
-PIECE = 192 << 10
-"""Bytes copied or compared at once.
-
-Every piece costs some 20 microseconds in three calls of the system; much larger ones leave the
-processor's cache before they are read back, soonest where others use it too.
+PIECE = 1 << 20
+"""Bytes copied or compared at once: three calls of the system for each, in buffers that fit into
+the processor's cache together with the pages of the file.
 """
+_HOLE = 128 << 10  # bytes; the least that is left out of a file whose origin has holes
+_CAST = PIECE // 2  # bytes converted at once, with room in the cache for what is between
 _PAGE = 4096  # bytes; pieces that end where pages do write each of them once
 
 
@@ -194,9 +195,9 @@ class Mover:
         self.moved = moved
         self._origins = origins
         self.fetched: dict[Span, str] = {}
-        self._pair = (bytearray(PIECE), bytearray(PIECE))
-        self._views = (memoryview(self._pair[0]), memoryview(self._pair[1]))
-        self._zeros = bytes(PIECE)
+        self._twins = Twins(PIECE)
+        self._ours, self._theirs = self._twins.views
+        self._zeros = bytearray(_HOLE)  # equal to a view by memcmp, when it stands on the left
 
     def clone(self, span: Span, target: int, at: int) -> bool:
         """Let the open file share the bytes of a span, whole blocks or a whole file, if it can."""
@@ -246,12 +247,12 @@ class Mover:
             if digest is not None:
                 self.fetched[span] = digest
             return digest is not None
-        ours, shift = self._pair[0], at - span.begin
-        for begin, n in _steps(span, PIECE, -at % _PAGE):
-            view = self._views[0][:n]
+        shift = at - span.begin
+        holes = origin.sparse and not over
+        for begin, n in _steps(span, _HOLE if holes else PIECE, -at % _PAGE):
+            view = self._ours[:n]
             origin.fill(begin, view, span.end)
-            hole = origin.sparse and not over and n == PIECE and ours == self._zeros
-            if not hole and not self._kept(view, target, begin + shift):
+            if not (holes and self._zeros == view) and not self._kept(view, target, begin + shift):
                 return False
             self.moved(n)
         return True
@@ -263,14 +264,14 @@ class Mover:
         """
         origin = self._origins.open(tensor.span)
         infinite = 0
-        step = PIECE // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
-        raw = bytearray(step)
+        step = _CAST // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
+        raw = aligned(step)
         for begin, n in _steps(tensor.span, step):
-            with memoryview(raw)[:n] as view:
+            with raw[:n] as view:
                 origin.fill(begin, view, tensor.span.end)
                 numbers, lost = cast(view, tensor.stored, tensor.dtype)
             infinite += lost
-            view = self._views[0][: len(numbers)]
+            view = self._ours[: len(numbers)]
             view[:] = numbers
             if not self._kept(view, target, at):
                 return False, infinite
@@ -282,22 +283,15 @@ class Mover:
         """Whether a piece, the start of the first buffer, comes back as it was written."""
         os.lseek(target, at, os.SEEK_SET)
         put(target, view)
-        ours, theirs = self._pair
-        n = len(view)
-        if not filled(target, self._views[1][:n], at):
-            return False
-        # Whole bytearrays are compared by memcmp; memoryviews would be eight times slower.
-        return ours == theirs if n == PIECE else ours[:n] == theirs[:n]
+        return filled(target, self._theirs[: len(view)], at) and self._twins.alike(len(view))
 
     def differs(self, span: Span, written: FileIO, at: int) -> bool:
         """Whether the file `written` holds other bytes than the span, from byte `at` on."""
         origin = self._origins.open(span)
-        a, b = self._pair
         for begin, n in _steps(span, PIECE):
-            origin.fill(begin, self._views[0][:n], span.end)
-            if not filled(written.fileno(), self._views[1][:n], at + begin - span.begin):
-                return True
-            if (a != b) if n == PIECE else (a[:n] != b[:n]):
+            origin.fill(begin, self._ours[:n], span.end)
+            there = filled(written.fileno(), self._theirs[:n], at + begin - span.begin)
+            if not there or not self._twins.alike(n):
                 return True
             self.moved(n)
         return False

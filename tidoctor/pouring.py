@@ -10,6 +10,7 @@ from contextlib import closing
 from io import FileIO
 from typing import Any
 
+from tidoctor.buffers import aligned
 from tidoctor.checkpoint import Span
 from tidoctor.errors import Unreadable
 from tidoctor.handles import filled
@@ -100,7 +101,7 @@ def _proven(span: Span, target: int, shift: int, marks: Marks) -> tuple[int, Any
 
 def _digest(digest: Any, target: int, begin: int, end: int) -> bool:
     """Add the bytes [begin, end) of the file to a digest; whether there are as many."""
-    buffer = memoryview(bytearray(min(_SWALLOW, end - begin)))
+    buffer = aligned(min(_SWALLOW, end - begin))
     for at in range(begin, end, _SWALLOW):
         view = buffer[: min(_SWALLOW, end - at)]
         if not filled(target, view, at):

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidoctor.buffers import aligned
 from tidoctor.errors import Unreadable
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Folder:
         As fast as the system reads, since nothing is opened or allocated for a piece. Raises
         Unreadable like `read`.
         """
-        buffer = memoryview(bytearray(min(size, max(end - begin, 1))))
+        buffer = aligned(min(size, max(end - begin, 1)))
         try:
             with self._open(file) as f:
                 f.seek(begin)
