@@ -21,10 +21,10 @@ from tidoctor.forming import operations_for
 from tidoctor.plan import Plan
 from tidoctor.source import open_source
 from tidoctor.source.folder import Folder
-from tidoctor.variants import Choice, Unmet, choose
 
 if TYPE_CHECKING:
     from tidoctor.assembly import Cost
+    from tidoctor.variants import Choice, Unmet
     from tidoctor.writer import Receipt
 
 Progress = Callable[[str, int, int], None]
@@ -157,6 +157,8 @@ def pleasing(
     """A plan made longer so that the loaders take its result, and those that do not take it."""
     if not options.loaders:
         return plan, ()
+    from tidoctor.variants import choose  # the loaders' policies take time to import
+
     current = plan.apply(before)
     alone = replace(options.apart(before), select=(), ignore=())
     choice: Choice = choose(current, options.loaders, alone, unwanted=unwanted)
