@@ -356,8 +356,10 @@ def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         raise ValueError("a key is repeated")
     if len(members) > _MANY:  # an index, which names a few files for 90,000 tensors
-        once: dict[object, object] = {}
-        members = {k: once.setdefault(v, v) if type(v) is str else v for k, v in members.items()}
+        texts = [v for v in members.values() if type(v) is str]
+        if len(texts) == len(members):
+            once = dict(zip(texts, texts, strict=True))
+            members = dict(zip(members, map(once.__getitem__, texts), strict=True))
     return members
 
 

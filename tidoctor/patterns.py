@@ -7,8 +7,10 @@ A pattern such as `model.layers.{0..31}.mlp.up_proj.weight` is how a model is sh
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 from tidoctor.names import natural_key, some
@@ -39,13 +41,13 @@ def template(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def _masked(names: Iterable[str]) -> dict[str, list[str]]:
     """The names by what they are with a 0 for every digit of their numbers, as they come first."""
     listed = list(names)
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = defaultdict(list)
     for at in range(0, len(listed), _AT_ONCE):
         part = listed[at : at + _AT_ONCE]
         masks = "\n".join(part).translate(_ZEROS).split("\n")
         # A hostile name may hold a line break; then each is its own mask.
         for mask, name in zip(masks if len(masks) == len(part) else part, part, strict=True):
-            found.setdefault(mask, []).append(name)
+            found[mask].append(name)
     # Digits within a word belong to it: `w1` and `w2` are no layers.
     worded = [mask for mask in found if _WORD_DIGITS.search(mask)]
     for mask in worded:
@@ -54,7 +56,7 @@ def _masked(names: Iterable[str]) -> dict[str, list[str]]:
             own = mask
             for a, b in words:
                 own = own[:a] + name[a:b] + own[b:]
-            found.setdefault(own, []).append(name)
+            found[own].append(name)
     if not worded:
         return found
     firsts = {group[0]: mask for mask, group in found.items()}
@@ -143,7 +145,7 @@ def collapse(names: Iterable[str]) -> list[tuple[str, list[str]]]:
         if _regular(places, alike):
             # What stands at the same places in names of one mask are the numbers.
             pieces, _ = template(alike[0])
-            columns = [[int(name[a:b]) for name in alike] for a, b in places]
+            columns = [map(int, map(itemgetter(slice(a, b)), alike)) for a, b in places]
             rows = zip(*columns, strict=True) if places else repeat(())
             groups.setdefault(pieces, []).extend(zip(rows, alike, strict=False))
             continue

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 
-from tidoctor.checkpoint import INDEX, SINGLE, Index, Tensor, WeightFile, is_adapter_file, shard_of
+from tidoctor.checkpoint import (
+    INDEX,
+    SINGLE,
+    Index,
+    Tensor,
+    WeightFile,
+    is_adapter_file,
+    nbytes,
+    shard_of,
+)
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.names import printable, some
 from tidoctor.rules.rule import (
@@ -521,8 +529,7 @@ def wrong_total_size(view: View) -> Iterator[Finding]:
     if view.checkpoint.entrance != "index":
         raise NotApplicable("the files are not read through the index")
     view.need_whole()
-    rows = chain(view.checkpoint.tensors.values(), view.checkpoint.shadows)
-    total = sum(t.nbytes if t.stored else t.end - t.begin for t in rows)
+    total = view.checkpoint.nbytes + nbytes(view.checkpoint.shadows)
     if index.has_metadata and index.total_size != total:
         written = "absent" if index.total_size is None else printable(repr(index.total_size))
         yield found(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from tidoctor import rules
 from tidoctor.atlas.identity import Identity
-from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.checkpoint import Checkpoint, Tensor, nbytes
 from tidoctor.names import natural_key, printable
 from tidoctor.patterns import collapse
 from tidoctor.report import units
@@ -68,11 +70,12 @@ def _likeness(like: Identity | None) -> list[str]:
 
 def rows(tensors: Iterable[Tensor]) -> list[Row]:
     """Tensors of equal dtype and shape whose names differ in integers only, as one row each."""
-    alike: dict[tuple[str, tuple[int, ...]], dict[str, Tensor]] = {}
-    for tensor in tensors:
-        alike.setdefault((tensor.dtype, tensor.shape), {})[tensor.name] = tensor
+    named = {tensor.name: tensor for tensor in tensors}
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
+    for kind, name in zip(map(attrgetter("dtype", "shape"), named.values()), named, strict=True):
+        alike[kind].append(name)
     found = [
-        (pattern, [group[name] for name in members])
+        (pattern, [*map(named.__getitem__, members)])
         for group in alike.values()
         for pattern, members in collapse(group)
     ]
@@ -85,9 +88,10 @@ def _ordered(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 def _dtypes(tensors: Iterable[Tensor]) -> list[str]:
     """The dtypes, the one with most bytes first."""
-    found: dict[str, int] = {}
+    rows: dict[str, list[Tensor]] = defaultdict(list)
     for tensor in tensors:
-        found[tensor.dtype] = found.get(tensor.dtype, 0) + tensor.nbytes
+        rows[tensor.dtype].append(tensor)
+    found = {dtype: nbytes(of_it) for dtype, of_it in rows.items()}
     return sorted(found, key=lambda dtype: (-found[dtype], dtype))
 
 
@@ -97,7 +101,7 @@ def _body(shown: Iterable[Row], *, several: bool) -> list[tuple[str, ...]]:
         first = members[0]
         body.append((
             printable(pattern), str(len(members)), *([printable(first.dtype)] if several else []),
-            units.shape(first.shape), units.size(sum(t.nbytes for t in members)),
+            units.shape(first.shape), units.size(nbytes(members)),
         ))  # fmt: skip
     return body
 
