@@ -1,7 +1,8 @@
-"""Repairs from the Hub that are killed go on where they stopped, with nothing taken on trust."""
+"""Repairs from the Hub that stopped half-way go on there, with nothing taken on trust."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 from checkpoints import LLAMA
 from fakehub import FakeHub, safetensors
+from fakehub.faults import Fault
 
 import tidoctor
+from tidoctor import continuing
 from tidoctor.__main__ import main
 from tidoctor.continuing import JOURNAL
 from tidoctor.source import distant
@@ -28,8 +31,11 @@ SLACK = 33 * PART  # bytes that are lost with a process: what waits for the firs
 ROWS, WIDTH = 1 << 17, 128  # 32 MB of BF16
 CHILD = f"""
 import sys
+import os
+from tidoctor import continuing
 from tidoctor.source import distant
 distant.POURED = {PART}
+continuing.WORTH = int(os.environ.get("WORTH", continuing.WORTH))
 from tidoctor.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -128,14 +134,14 @@ def test_what_came_before_kills_is_not_fetched_again(
     models: FakeHub, tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = finish(models, tmp_path / "whole", *GRAFT)
-    assert expected > 64 << 20 and "killed" not in caplog.text
+    assert expected > 64 << 20 and "goes on" not in caplog.text
     moments, kept = random.Random(seed), 0
     for mark in (12 << 20, 26 << 20):
         kept += kill(models, tmp_path / "out", moments.randrange(mark, mark + (4 << 20)), *GRAFT) - SLACK
         assert (leftover(tmp_path) / JOURNAL).exists()
     rest = finish(models, tmp_path / "out", *GRAFT)
     assert rest <= expected - kept
-    assert "goes on where a run that was killed stopped" in caplog.text
+    assert "goes on where an earlier run stopped" in caplog.text
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
@@ -248,11 +254,66 @@ def test_a_changed_file_here_is_not_mixed_with_its_former_self(models: FakeHub, 
     assert not any(any(chunk) for chunk in out.chunks(tensor))
 
 
-def test_the_interrupted_leave_nothing_to_go_on_from(models: FakeHub, tmp_path: Path) -> None:
-    begun = len(models.log)
-    with start(tmp_path / "out", *GRAFT) as process:
-        while process.poll() is None and sent(models, begun) < 20 << 20:
+def interrupt(hub: FakeHub, out: Path, after: int, *words: str) -> tuple[int, str]:
+    """Ask a run to end when so many bytes have been sent: how many were, and what it told."""
+    begun = len(hub.log)
+    with start(out, *words) as process:
+        while process.poll() is None and sent(hub, begun) < after:
             time.sleep(0.0005)
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
+        process.send_signal(signal.SIGTERM)  # as Ctrl-C, which who runs this may have turned off
+        _, told = process.communicate()
+    assert process.returncode == 130, told
+    assert not out.exists()
+    return sent(hub, begun), told
+
+
+def test_little_that_came_before_an_interruption_goes(models: FakeHub, tmp_path: Path) -> None:
+    _, told = interrupt(models, tmp_path / "out", 20 << 20, *GRAFT)
+    assert list(tmp_path.iterdir()) == []
+    assert "kept" not in told
+
+
+def test_much_that_came_before_an_interruption_stays(
+    models: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORTH", str(8 << 20))
+    whole = finish(models, tmp_path / "whole", *GRAFT)
+    spent, told = interrupt(models, tmp_path / "out", 40 << 20, *GRAFT)
+    kept = leftover(tmp_path)
+    assert f"what came is kept in {kept}: the same command goes on from there" in told
+    assert finish(models, tmp_path / "out", *GRAFT) <= whole - spent + SLACK
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_much_that_came_before_an_error_stays(
+    models: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(continuing, "WORTH", 8 << 20)
+    whole = finish(models, tmp_path / "whole", *GRAFT)
+    begun = len(models.log)
+    gone = Fault("status", "*.safetensors", "cdn", status=403, when=lambda: sent(models, begun) > 40 << 20)
+    models.faults.append(gone)
+    assert main([GRAFT[0], GRAFT[1], str(tmp_path / "out"), *GRAFT[2:]]) == 3
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["whole"]
+    assert "what came is kept in" in caplog.text
+    models.faults.clear()
+    assert finish(models, tmp_path / "out", *GRAFT) <= whole - (40 << 20) + SLACK
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_nothing(
+    models: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuing, "WORTH", 1)
+    write, written = os.pwrite, 0
+
+    def full(handle: int, data: bytes, at: int) -> int:
+        nonlocal written
+        written += len(data)
+        if written > 20 << 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert main([GRAFT[0], GRAFT[1], str(tmp_path / "out"), *GRAFT[2:]]) == 3
     assert list(tmp_path.iterdir()) == []

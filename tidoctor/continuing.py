@@ -1,4 +1,4 @@
-"""A result that a killed process left unfinished, continued where what it fetched is proven.
+"""A result that a process left unfinished, continued where what it fetched is proven.
 
 A journal in the hidden folder says of every file with bytes from the Hub how far it had come: which
 bytes of which file of which commit stand in it, and their SHA-256. The next run with the same
@@ -11,27 +11,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 from tidoctor.assembly import Part, Piece
+from tidoctor.errors import Unreadable
+from tidoctor.names import printable
 from tidoctor.pouring import Marks
 from tidoctor.source.distant import Distant
-from tidoctor.staging import is_own, remove
+from tidoctor.staging import Stage, is_own, remove
+
+log = logging.getLogger("tidoctor")
 
 JOURNAL = ".tidoctor.journal"
+WORTH = 64 << 20  # fetched bytes for which an unfinished result stays; less comes again in no time
 _LONGEST = 256 << 20  # bytes of a journal that is read; 8 MB of a result take one line
 
 
 class Journal:
     """What of the files in a hidden folder has come, and what of that an earlier run had fetched.
 
-    `kept` is the number of bytes on the disk that are there already. Raises OSError.
+    `kept` is the number of bytes on the disk that are there already, `come` that of those fetched
+    since. Raises OSError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +48,8 @@ class Journal:
         self._marks: dict[tuple[str, str, int], list[tuple[int, str]]] = defaultdict(list)
         self._handle = -1
         self._staying: set[str] = set()
-        self.kept = 0
+        self._ends: dict[tuple[str, int], int] = {}
+        self.kept = self.come = 0
         for line in _lines(folder / JOURNAL):
             self._read(line)
         names = {name for name, _, _ in self._marks}
@@ -76,9 +85,27 @@ class Journal:
         recipe = self._recipes.get(part.name)
         if recipe is None or _origin(part.pieces[number]) is None:
             return Marks()
-        known = self._marks.get((part.name, recipe, number), ())
-        note = partial(self._note, part.name, recipe, number)
-        return Marks(known if self.continues(part) else (), note)
+        known = self._marks.get((part.name, recipe, number), ()) if self.continues(part) else ()
+        begin = part.pieces[number].span.begin
+        self._ends[part.name, number] = max((end for end, _ in known), default=begin)
+        return Marks(known, partial(self._note, part.name, recipe, number))
+
+    @contextmanager
+    def lasting(self, stage: Stage) -> Iterator[None]:
+        """Let the folder stay when bytes cannot be read or Ctrl-C comes, and many are there.
+
+        Tells of it. Other errors, such as a full disk, are not mended by going on.
+        """
+        try:
+            yield
+        except (Unreadable, KeyboardInterrupt):
+            if self.kept + self.come >= WORTH:
+                stage.stays = True
+                log.warning(
+                    "what came is kept in %s: the same command goes on from there",
+                    printable(str(stage.folder)),
+                )
+            raise
 
     def end(self) -> None:
         """The result is complete: the journal goes."""
@@ -95,6 +122,8 @@ class Journal:
     def _note(self, name: str, recipe: str, number: int, end: int, sha256: str) -> None:
         row = json.dumps([name, recipe, number, end, sha256])
         os.write(self._handle, row.encode("ascii") + b"\n")
+        self.come += max(0, end - self._ends[name, number])
+        self._ends[name, number] = end
 
     def _read(self, line: bytes) -> None:
         try:

@@ -1,7 +1,8 @@
 """A folder that appears under its name complete, or not at all.
 
 It grows under a hidden name beside its place and is renamed into it. A process that is killed
-leaves the hidden folder only, which the next one with the same place removes, or takes over.
+leaves the hidden folder only, which the next one with the same place removes, or takes over; so
+does one that stops with much of it done.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidoctor.handles import UNSUPPORTED
@@ -22,37 +24,47 @@ _NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
 _EXCHANGE = 2  # linux/fs.h, RENAME_EXCHANGE
 
 
-@contextmanager
-def staged(place: Path, mark: str | None = None) -> Iterator[Path]:
-    """A folder beside `place`, removed at the end if it was not published.
+@dataclass(slots=True)
+class Stage:
+    """The hidden folder; whether it stays if it is not published."""
 
-    It is empty, unless a killed process left one for the same place with a file called `mark` in
+    folder: Path
+    stays: bool = False
+
+
+@contextmanager
+def staged(place: Path, mark: str | None = None) -> Iterator[Stage]:
+    """A folder beside `place`, removed at the end if it was not published and need not stay.
+
+    It is empty, unless an earlier process left one for the same place with a file called `mark` in
     it: then that is it. Raises OSError when it cannot be made.
     """
     folder = place.with_name(f".{place.name}.tidoctor-{os.getpid()}.partial")
     lock = _taken_over(place, folder, mark) if mark else None
     sweep(place, but=folder if lock is not None else None)
+    stage = Stage(folder)
     try:
         if lock is None:
             folder.mkdir()
             lock = _lock(folder)
-        yield folder
+        yield stage
     finally:
         if lock is not None and lock >= 0:
             os.close(lock)
         # After an exchange this is the old folder, which has to go as well.
-        remove(folder)
+        if not stage.stays:
+            remove(folder)
 
 
 def sweep(place: Path, but: Path | None = None) -> None:
-    """Remove what killed processes have left beside `place`."""
+    """Remove what processes that are gone have left beside `place`."""
     for path in _leftovers(place):
         if path != but:
             remove(path)
 
 
 def _leftovers(place: Path) -> Iterator[Path]:
-    """The hidden folders of killed processes beside `place`."""
+    """The hidden folders of processes that are gone beside `place`."""
     pattern = re.compile(re.escape(f".{place.name}.tidoctor-") + r"(\d{1,9})\.partial")
     try:
         names = os.listdir(place.parent)  # noqa: PTH208 - names, not paths

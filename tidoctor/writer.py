@@ -100,15 +100,17 @@ def write(
         check_destination(source, dest, force=force)
     place = place_of(dest)
     others = company(planned)
-    with Origins() as origins, plain_words(dest, place), staged(place, JOURNAL) as folder:
+    with Origins() as origins, plain_words(dest, place), staged(place, JOURNAL) as stage:
+        folder = stage.folder
         journal = Journal(folder)
         parts = _parts(
             planned, others, Ground(folder, origins, form.link, scratch=True), form
         )
         journal.begin(parts)
         if journal.kept:
-            log.warning("%s: goes on where a run that was killed stopped", printable(str(dest)))
-        with room(dest, place, cost_of(parts), journal.kept), closing(journal):
+            log.warning("%s: goes on where an earlier run stopped", printable(str(dest)))
+        room_for_it = room(dest, place, cost_of(parts), journal.kept)
+        with closing(journal), journal.lasting(stage), room_for_it:
             for name in () if form.delta else others.folders:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             mover = Mover(origins, _meter("copy", parts, progress))
