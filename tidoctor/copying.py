@@ -19,7 +19,7 @@ from tidoctor.buffers import Twins, aligned
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
-from tidoctor.handles import BUFFER, UNSUPPORTED, clone, clone_range, filled, put, read_at
+from tidoctor.handles import BUFFER, UNSUPPORTED, Drain, clone, clone_range, filled, put, read_at
 from tidoctor.names import printable
 from tidoctor.pieced import Derived
 from tidoctor.pouring import Marks, pour
@@ -27,12 +27,13 @@ from tidoctor.source import Source, reason
 from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
 
-PIECE = 1 << 20
-"""Bytes copied or compared at once: three calls of the system for each, in buffers that fit into
-the processor's cache together with the pages of the file.
+PIECE = 256 << 10
+"""Bytes copied or compared at once, with three calls of the system for each.
+
+For larger writes Linux looks for larger runs of free memory, which takes three times as long as
+the copying where memory is full of files.
 """
 _HOLE = 128 << 10  # bytes; the least that is left out of a file whose origin has holes
-_CAST = PIECE // 2  # bytes converted at once, with room in the cache for what is between
 _PAGE = 4096  # bytes; pieces that end where pages do write each of them once
 
 
@@ -249,11 +250,13 @@ class Mover:
             return digest is not None
         shift = at - span.begin
         holes = origin.sparse and not over
+        drain = Drain(target, at)
         for begin, n in _steps(span, _HOLE if holes else PIECE, -at % _PAGE):
             view = self._ours[:n]
             origin.fill(begin, view, span.end)
             if not (holes and self._zeros == view) and not self._kept(view, target, begin + shift):
                 return False
+            drain.reached(begin + shift + n)
             self.moved(n)
         return True
 
@@ -264,8 +267,8 @@ class Mover:
         """
         origin = self._origins.open(tensor.span)
         infinite = 0
-        step = _CAST // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
-        raw = aligned(step)
+        step = PIECE // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
+        raw, drain = aligned(step), Drain(target, at)
         for begin, n in _steps(tensor.span, step):
             with raw[:n] as view:
                 origin.fill(begin, view, tensor.span.end)
@@ -276,6 +279,7 @@ class Mover:
             if not self._kept(view, target, at):
                 return False, infinite
             at += len(numbers)
+            drain.reached(at)
             self.moved(len(numbers))
         return True, infinite
 

@@ -6,7 +6,9 @@ import errno
 import os
 import struct
 import sys
+from contextlib import suppress
 
+_DRAINED = 32 << 20  # bytes brought to the disk at once
 BUFFER = 8 << 20  # bytes written at once
 
 UNSUPPORTED = frozenset(
@@ -56,6 +58,26 @@ def put(target: int, data: bytes | memoryview) -> None:
         done = 0
         while done < len(rest):
             done += os.write(target, rest[done : done + BUFFER])
+
+
+class Drain:
+    """Has the bytes of a file that is being written brought to the disk meanwhile, not at the end.
+
+    `begin` is where writing begins; `reached` is told how far it has come.
+    """
+
+    def __init__(self, handle: int, begin: int) -> None:
+        self._handle, self._begin = handle, begin
+
+    def reached(self, end: int) -> None:
+        """Ask for what has come since the last time, if it is much."""
+        if end - self._begin < _DRAINED or not hasattr(os, "posix_fadvise"):
+            return
+        # Linux starts to write dirty pages of which that is said, and drops only those which are
+        # clean: what has just been written stays in memory for who reads it next.
+        with suppress(OSError):  # a wish, no more
+            os.posix_fadvise(self._handle, self._begin, end - self._begin, os.POSIX_FADV_DONTNEED)
+        self._begin = end
 
 
 def read_at(handle: int, view: memoryview, at: int) -> int:
