@@ -139,7 +139,7 @@ def _offer(source: data.Data, class_name: str, form: Form, depth: int) -> Offer 
 
 @functools.lru_cache(maxsize=100_000)
 def _key(template: str) -> Key:
-    return split(_VARIABLE.sub("0", template).replace("{}", "0"))[0]
+    return key(_VARIABLE.sub("0", template).replace("{}", "0"))
 
 
 # --- the rows of a class, its parts unfolded -----------------------------------------------------
