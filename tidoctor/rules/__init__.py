@@ -27,6 +27,7 @@ from tidoctor.rules import (
     files,
     generations,
     head,
+    index,
     layouts,
     loading,
     names,
@@ -60,6 +61,7 @@ __all__ = [
 # loaders, promise.
 _EVALUATION = (
     *files.RULES,
+    *index.RULES,
     *shards.RULES,
     *names.RULES,
     *adapters.RULES,

@@ -73,3 +73,8 @@ def class_cure(name: str) -> Cure:
 def model_type_row(view: View) -> Evidence:
     """What config.json says of the family."""
     return Evidence(str(view.at("model_type")), f"model_type is {brief(view.model_type)}")
+
+
+def tensor_count(names: Sequence[str]) -> str:
+    """`1 tensor`, `3 tensors`."""
+    return f"{len(names)} tensor{'s' if len(names) != 1 else ''}"
