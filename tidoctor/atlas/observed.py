@@ -40,6 +40,8 @@ _DEEPEST = 8
 
 Key = str
 Numbers = tuple[int, ...]
+Instances = dict[Numbers, set[Shape]]
+Children = dict[Numbers, int]
 
 
 class Unlike(Exception):
@@ -65,16 +67,34 @@ class _Group:
     """The tensors of one name without numbers."""
 
     rows: dict[Numbers, Shape]
-    distinct: dict[tuple[int, ...], dict[Numbers, set[Shape]]] = field(default_factory=dict)
+    distinct: dict[tuple[int, ...], Instances] = field(default_factory=dict)
+    offspring: dict[tuple[int, ...], list[Children]] = field(default_factory=dict)
 
-    def shapes(self, places: tuple[int, ...]) -> dict[Numbers, set[Shape]]:
+    def shapes(self, places: tuple[int, ...]) -> Instances:
         """The shapes by the numbers at some places."""
         if places not in self.distinct:
-            found: dict[Numbers, set[Shape]] = {}
+            found: Instances = {}
             for numbers, shape in self.rows.items():
                 found.setdefault(tuple([numbers[p] for p in places]), set()).add(shape)
             self.distinct[places] = found
         return self.distinct[places]
+
+    def children(self, places: tuple[int, ...]) -> list[Children]:
+        """What `_children` makes of `shapes`: the same for every class that is held against it."""
+        if places not in self.offspring:
+            self.offspring[places] = _children(self.shapes(places), len(places))
+        return self.offspring[places]
+
+
+def _children(found: Instances, depths: int) -> list[Children]:
+    """By the depth of a number: how many children the numbers before it show at least."""
+    children: list[Children] = [{} for _ in range(depths)]
+    for numbers in found:
+        for depth, counts in enumerate(children):
+            outer, number = numbers[:depth], numbers[depth]
+            if number >= counts.get(outer, 0):
+                counts[outer] = number + 1
+    return children
 
 
 class Observed:
@@ -308,20 +328,20 @@ class _Laying:
     def __init__(self, rows: list[_Row], seen: Observed, run: Run) -> None:
         self.rows, self.run = rows, run
         self.seen = seen
-        self.counts: dict[str, dict[Numbers, int]] = {}  # container -> outer numbers -> children
-        self.instances: list[dict[Numbers, set[Shape]]] = []  # by row, by the numbers in its slots
+        self.counts: dict[str, Children] = {}  # container -> outer numbers -> children
+        self.instances: list[Instances] = []  # by row, by the numbers in its slots
         self.shared = Counter(row.key for row in rows)
         # Whether no other row of the class has the names of this one, in the order of the rows.
         self.alone = _alone(rows)
         for row in rows:
-            found = self._instances(row)
+            found, children = self._instances(row)
             self.instances.append(found)
-            self._count(row, found)
+            self._count(row, children)
 
-    def _instances(self, row: _Row) -> dict[Numbers, set[Shape]]:
+    def _instances(self, row: _Row) -> tuple[Instances, list[Children]]:
         group = self.seen.groups.get(row.key)
         if group is None:
-            return {}
+            return {}, []
         places = tuple(slot.place for slot in row.slots)
         everywhere = tuple(range(len(places) + len(row.fixed)))
         if not row.fixed:
@@ -335,7 +355,9 @@ class _Laying:
         if row.slots and self.shared[row.key] > 1:
             # Other rows may be meant by the same names: those that the indices decide.
             found = {n: s for n, s in found.items() if self._may(row, n)}
-        return found
+        elif not row.fixed:
+            return found, group.children(places)
+        return found, _children(found, len(places))
 
     def _may(self, row: _Row, numbers: Numbers) -> bool:
         """Whether conditions that read nothing but indices let this instance be."""
@@ -346,15 +368,14 @@ class _Laying:
                 return False
         return True
 
-    def _count(self, row: _Row, found: Mapping[Numbers, object]) -> None:
-        for depth, slot in enumerate(row.slots):
+    def _count(self, row: _Row, children: Iterable[Children]) -> None:
+        for slot, found in zip(row.slots, children, strict=False):
             counts = self.counts.setdefault(slot.container, {})
-            for numbers in found:
-                outer, number = numbers[:depth], numbers[depth]
-                if number >= counts.get(outer, 0):
-                    if number >= MOST_CHILDREN:
-                        raise Unlike(f"{slot.container} has number {number}")
-                    counts[outer] = number + 1
+            for outer, count in found.items():
+                if count > counts.get(outer, 0):
+                    if count > MOST_CHILDREN:
+                        raise Unlike(f"{slot.container} has number {count - 1}")
+                    counts[outer] = count
 
     def clauses(self) -> Iterator[Clause]:
         for row, found, alone in zip(self.rows, self.instances, self.alone, strict=True):
