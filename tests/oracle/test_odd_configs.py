@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tidoctor.atlas.expression import NotCovered
+
 Config = Mapping[str, Any]
 
 HGNET: dict[str, Any] = {
@@ -97,6 +99,19 @@ def verdict(name: str, config: Config) -> tuple[str, str]:
 @pytest.mark.parametrize(("name", "config"), RIGHT)
 def test_an_odd_config_is_understood(name: str, config: Config) -> None:
     assert verdict(name, config) == ("exact", "")
+
+
+@pytest.mark.parametrize("name", ["SEWDModel", "T5Gemma2Model", "Cohere2MoeModel", "BltModel"])
+def test_the_full_defaults_of_a_class_are_answered(name: str) -> None:
+    from tidoctor.atlas.expectation import expectation
+    from tidoctor.atlas.learn.builds import configured
+
+    config = configured(name, {})
+    assert expectation(config.to_dict(), name).disk
+    other = config.to_dict() | {"norm_rel_ebd": "none"}
+    if name == "SEWDModel":  # it was learned with one value of a field that it reads aside
+        with pytest.raises(NotCovered, match="`norm_rel_ebd`"):
+            expectation(other, name)
 
 
 @pytest.mark.parametrize(("name", "config"), SILENT)

@@ -151,7 +151,12 @@ FIELDS: dict[str, dict[str, Any]] = {
             "former": _FORMER,
         },
     },
-    "bailing_hybrid": {"linear_head_dim": {"always": "head_dim"}},
+    # The width of a head goes on to another field before it is set anew.
+    "bailing_hybrid": {
+        "linear_head_dim": {
+            "always": "128 if stated.head_dim is None else stated.head_dim",
+        },
+    },
     "step3p5": {"hidden_act": {"always": "'silu'"}},
     "dpt": {
         "neck_ignore_stages": {
