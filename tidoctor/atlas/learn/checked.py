@@ -98,7 +98,25 @@ def _kimi(field: str, key: str, default: int) -> dict[str, Any]:
     return {field: {"default": f"{text}{default}", "given": f"{text}value"}}
 
 
+_GIVEN = "value if value and num_static_categorical_features > 0 else"
+_WIDTHS = "[min(50, (each + 1) // 2) for each in cardinality]"
+_SERIES: dict[str, Any] = {
+    "cardinality": {"default": "[0]", "given": f"{_GIVEN} [0]"},
+    "embedding_dimension": {"default": _WIDTHS, "given": f"{_GIVEN} {_WIDTHS}"},
+    "context_length": {
+        "default": "prediction_length",
+        "given": "value or prediction_length",
+        "types": ["a number"],
+    },
+    "feature_size": {
+        "always": "input_size * len(lags_sequence) + sum(embedding_dimension)"
+        " + num_dynamic_real_features + num_time_features + num_static_real_features"
+        " + input_size * 2",
+    },
+}
 FIELDS: dict[str, dict[str, Any]] = {
+    "time_series_transformer": _SERIES,
+    "informer": _SERIES,
     "minimax_m3_vl": {
         "merged_hidden_size": {
             "always": "text_config.hidden_size * vision_config.spatial_merge_size ** 2",
