@@ -50,6 +50,7 @@ _PLAIN = ("silu", "gelu", "relu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu",
 # for some values only, or not at all.
 PINS: dict[str, dict[str, list[Any]]] = {
     # Ladders: kernels and strides that change at several thresholds.
+    "AlignVisionModel": {"width_coefficient": [2.0]},
     "BitModel": {"width_factor": [1, 2, 3, 4]},
     "ClapAudioModel": {"window_size": [7, 8, 9, 10]},
     "DonutSwinModel": {"window_size": [6, 7, 8, 9]},
@@ -109,7 +110,7 @@ _SERIES: dict[str, Any] = {
         "types": ["a number"],
     },
     "feature_size": {
-        "always": "input_size * len(lags_sequence) + sum(embedding_dimension)"
+        "default": "input_size * len(lags_sequence) + sum(embedding_dimension)"
         " + num_dynamic_real_features + num_time_features + num_static_real_features"
         " + input_size * 2",
     },
@@ -172,7 +173,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     # The width of a head goes on to another field before it is set anew.
     "bailing_hybrid": {
         "linear_head_dim": {
-            "always": "128 if stated.head_dim is None else stated.head_dim",
+            "default": "128 if stated.head_dim is None else stated.head_dim",
+            "types": ["a number"],
         },
     },
     "step3p5": {"hidden_act": {"always": "'silu'"}},
