@@ -44,6 +44,30 @@ CONFIGS: dict[str, Any] = {
             "egg": "chicken + 1",
         },
     },
+    "older": {
+        "fields": {
+            "width": {"default": "8 if d is None else d", "given": "value if d is None else d"},
+            "d": "None",
+            "deep": "stated.width",
+            "kinds": {"default": "['near', 'far']", "former": {"local": "near"}},
+        },
+        "parts": {"text_config": {"type": "text", "instead": "text_config_dict"}},
+        "strange": {"pattern": None, "windows": True},
+    },
+    "layered": {
+        "fields": {
+            "layer_types": "['near', 'far', 'far']",
+            "far_dim": {"default": "2"},
+            "far_heads": {"default": "None"},
+            "shared": "True",
+        },
+        "layered": {
+            "kind": "far",
+            "keys": {"dim": "far_dim", "heads": "far_heads", "window": None},
+            "always": ["dim"],
+            "if": {"heads": "shared"},
+        },
+    },
     "text": {"fields": {"hidden": "8", "double": "hidden * 2"}},
     "big_text": {"fields": {"hidden": "800"}},
     "both": {
@@ -248,3 +272,65 @@ def test_the_place_is_named_in_full() -> None:
         both(loop_config={"text_config": {"hidden": "x"}}).value("loop_config.total")
     with pytest.raises(NotCovered, match="`text_config` is 3, expected an object"):
         both(text_config=3).value("total")
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "expected"),
+    [
+        ({}, "width", 8),
+        ({"width": 9}, "width", 9),
+        ({"width": 9, "d": 7}, "width", 7),
+        ({"width": 9, "d": 7}, "deep", 9),
+        ({}, "deep", None),
+        ({"kinds": ["local", "far", "new"]}, "kinds", ["near", "far", "new"]),
+        ({"text_config_dict": {"hidden": 5}}, "text_config.hidden", 5),
+        ({"text_config": {"hidden": 4}, "text_config_dict": {}}, "text_config.hidden", 8),
+        ({"text_config": {"hidden": 4}, "text_config_dict": None}, "text_config.hidden", 4),
+        ({"pattern": None, "windows": True}, "width", 8),
+    ],
+)
+def test_older_keys_and_words_are_read(
+    values: dict[str, object], name: str, expected: object
+) -> None:
+    assert resolve({"model_type": "older", **values})[name] == expected
+
+
+@pytest.mark.parametrize("values", [{"pattern": "MM"}, {"windows": False}])
+def test_a_key_that_changes_fields_in_an_unknown_way_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(NotCovered, match="does to other fields is not known"):
+        resolve({"model_type": "older", **values})
+
+
+@pytest.mark.parametrize(
+    ("layers", "dim", "heads"),
+    [
+        ({"1": {"dim": 5}, "2": {"dim": 5}}, 5, None),
+        ({"01": {"dim": 5, "heads": 3}, "02": {"dim": 5, "heads": 3, "window": 9}}, 5, 3),
+        ({"0": {"window": 4}, "1": {"dim": 5}, "2": {"dim": 5}}, 5, None),
+    ],
+)
+def test_layers_of_one_kind_that_are_alike_are_understood(
+    layers: object, dim: int, heads: int | None
+) -> None:
+    config = resolve({"model_type": "layered", "per_layer_config": layers, "far_dim": 77})
+    assert (config["far_dim"], config["far_heads"]) == (dim, heads)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {}, None, [], {"1": {"dim": 5}}, {"1": {"dim": 5}, "2": {"dim": 6}},
+        {"0": {"dim": 5}, "1": {"dim": 5}, "2": {"dim": 5}},
+        {"1": {"heads": 5}, "2": {"heads": 5}}, {"1": {"dim": 5, "x": 1}, "2": {"dim": 5}},
+        {"one": {"dim": 5}}, {"9" * 5000: {"dim": 5}}, {"1": 5},
+    ],
+)  # fmt: skip
+def test_other_settings_of_single_layers_are_refused(layers: object) -> None:
+    with pytest.raises(NotCovered, match="`per_layer_config`"):
+        resolve({"model_type": "layered", "per_layer_config": layers})
+
+
+def test_settings_that_count_under_a_flag_are_refused_without_it() -> None:
+    layers = {str(at): {"dim": 5, "heads": 3} for at in (1, 2)}
+    with pytest.raises(NotCovered, match="`per_layer_config`"):
+        resolve({"model_type": "layered", "per_layer_config": layers, "shared": False})

@@ -236,6 +236,11 @@ def test_pins_of_one_form_and_largest_and_least_values(tmp_path: Path) -> None:
     assert expanded(tmp_path, facts, n=1) == expanded(tmp_path, facts, n=None) == {"w": (1,)}
     with pytest.raises(NotCovered, match="holds from 1 on"):
         expanded(tmp_path, facts, n=0)
+    facts = {"memory": layout({"w": ["experts[0]"]}), "lengths": {"experts": 2}}
+    assert expanded(tmp_path, facts, experts=[3, 4]) == {"w": (3,)}
+    for several in ([3], [3, 4, 5]):
+        with pytest.raises(NotCovered, match=f"`experts` has {len(several)} items"):
+            expanded(tmp_path, facts, experts=several)
 
 
 # --- parts ---------------------------------------------------------------------------------------

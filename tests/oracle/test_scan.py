@@ -166,3 +166,15 @@ def test_a_head_that_contradicts_its_body_is_seen() -> None:
     assert disagreement(head | {"model.layers.1.w": (5,)}, body, "model.", there)
     assert disagreement({"model.layers.0.w": (4,)}, body, "model.", there) == "layers.1.w"
     assert disagreement(head | {"model.layers.2.w": (4,)}, body, "model.", there)
+
+
+def test_a_weight_of_another_rank_is_no_example() -> None:
+    from tidoctor.atlas.learn.siblings import of_length
+
+    usual = {"shape": ["width", "patch[0]", "patch[1]"], "if": "len(image) == 2"}
+    odd = {"shape": ["1024", "14", "14", "14"], "if": "not len(image) == 2"}
+    layout, lengths = of_length({"tensors": {"w": [usual, odd], "b": ["width"]}})
+    assert layout["tensors"] == {"w": usual["shape"], "b": ["width"]}
+    assert lengths == {"image": 2, "patch": 2}
+    several = [{"shape": ["1"], "if": "flag"}, {"shape": ["1", "2"], "if": "not flag"}]
+    assert of_length({"tensors": {"w": several}}) == ({"tensors": {"w": several}}, {})

@@ -51,15 +51,14 @@ class Resolved:
     ) -> None:
         """Raise NotCovered for a model type that was not learned.
 
-        Also where single layers have settings of their own (`per_layer_config`, transformers 5):
+        Also for a key that is no field and changes fields in a way that was not learned, and
+        where single layers have settings of their own (`per_layer_config`, transformers 5):
         they change sizes that are read here for all layers alike.
         """
-        if "per_layer_config" in values:  # empty, it says that no layer differs: this matters too
-            raise NotCovered(
-                f"`{path}per_layer_config` gives layers settings of their own, and what they "
-                "change is not known"
-            )
         facts = source.config(model_type)
+        for key, usual in facts.get("strange", {}).items():
+            if values.get(key, usual) != usual:
+                raise NotCovered(f"what `{path}{key}` does to other fields is not known")
         self.model_type = model_type
         self.foreign = foreign
         self._outer = outer  # the config that this one is a part of, and what it sets here
@@ -74,13 +73,19 @@ class Resolved:
         self._known: dict[str, object] = {}
         self._asked: set[str] = set()
         self._run = Run(self.value)
+        if "per_layer_config" in values:  # empty, it says that no layer differs: this matters too
+            self._values = self._alike(values, facts.get("layered"))
+            self._known.clear()
 
     def value(self, name: str) -> object:
         """A field by its dotted path; a sub-config is a `Resolved` or None.
 
+        `stated.` before a name is for rules: what the file says under it, null where nothing.
         Raises NotCovered where the value cannot be known.
         """
         name, _, rest = name.partition(".")
+        if name == "stated":
+            return self._values.get(rest)
         name = self._aliases.get(name, name)
         if name not in self._known:
             self._known[name] = self._found(name)
@@ -146,6 +151,9 @@ class Resolved:
         if rule.get("opaque"):
             raise NotCovered(f"{self._at(name)} is {shown(given)}, whose meaning is not known")
         self._check(name, given, rule)
+        if isinstance(given, list) and "former" in rule:
+            words: Mapping[str, str] = rule["former"]
+            given = [words.get(e, e) if isinstance(e, str) else e for e in given]
         if "given" not in rule:
             return given
         return parse(rule["given"]).value(
@@ -206,10 +214,53 @@ class Resolved:
                 f"{self._at(name)} is {shown(given)}, expected {' or '.join(expected)}"
             )
 
+    def _alike(
+        self, values: Mapping[str, object], rule: Mapping[str, Any] | None
+    ) -> Mapping[str, object]:
+        """The file's values where single layers have settings of their own, said otherwise.
+
+        What all layers of one kind have alike has a key of its own in older configs, and that is
+        what the facts know. `rule` names the kind, and for each setting that key, null for a
+        setting that changes no size. Raises NotCovered for anything else.
+        """
+        at = self._at("per_layer_config")
+        unknown = NotCovered(
+            f"{at} gives layers settings of their own, and what they change is not known"
+        )
+        layers = values["per_layer_config"]
+        if rule is None or not isinstance(layers, Mapping):
+            raise unknown
+        keys: Mapping[str, str | None] = rule["keys"]
+        settings: dict[int, dict[str, object]] = {}
+        for index, given in layers.items():
+            if not (index.isdecimal() and len(index) < 9 and isinstance(given, Mapping)):
+                raise unknown
+            if not given.keys() <= keys.keys():
+                raise unknown
+            if own := {name: each for name, each in given.items() if keys[name]}:
+                settings[int(index)] = own
+        kinds = self.value("layer_types") if settings or any(keys.values()) else ()
+        if not isinstance(kinds, list):
+            raise unknown
+        if settings.keys() != {at for at, kind in enumerate(kinds) if kind == rule["kind"]}:
+            raise unknown
+        first = next(iter(settings.values()), {})
+        if any(each != first for each in settings.values()):
+            raise unknown
+        if settings and not first.keys() >= set(rule["always"]):
+            raise unknown
+        for name in first.keys() & rule.get("if", {}).keys():
+            if self.value(rule["if"][name]) is not True:
+                raise unknown
+        rest = {name: each for name, each in values.items() if name != "per_layer_config"}
+        return rest | {key: first.get(name) for name, key in keys.items() if key and settings}
+
     # --- sub-configs ------------------------------------------------------------------------
 
     def _sub_config(self, name: str, rule: Mapping[str, Any]) -> Resolved | None:
         _, given = self._given(name)
+        if self._values.get(rule.get("instead", "")) is not None:  # an older key, which wins
+            given = self._values[rule["instead"]]
         if given is None:
             keys = rule.get("lifted", self._lifted.get(name, ()))
             moved = {key: self._values[key] for key in keys if key in self._values}

@@ -24,8 +24,9 @@ __all__ = ["Expectation", "NotCovered", "expectation", "why_not"]
 Tensors = Mapping[str, tuple[int, ...]]
 
 # Keys that model code reads with a default of its own. Where the facts about a config do not know
-# one of them, they were learned without it, and a file that sets it may have other shapes.
-_ASIDE = frozenset({
+# one of them, they were learned without it, or with the one value that is usual for it, and a file
+# that sets it otherwise may have other shapes.
+ASIDE = frozenset({
     "head_dim", "attention_head_size", "adapter_attn_dim", "alignment_intermediate_size",
     "conv_kernel_size", "conv_groups", "embedding_size", "max_relative_positions", "norm_rel_ebd",
     "position_buckets", "share_att_key", "talking_head", "router_bias", "output_proj_dims",
@@ -203,14 +204,14 @@ def _read_aside(
     """A key that may change shapes and that the facts about this config do not know."""
     facts = source.config(model_type)
     known = {each for key in ("fields", "aliases", "parts", "idle") for each in facts.get(key, ())}
-    for key in sorted(_ASIDE & settings.keys() - known):
+    for key in sorted(ASIDE & settings.keys() - known):
         value = settings[key]
         width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
         if key == "head_dim" and value == _divided(width, heads):
             continue
         if key == "embedding_size" and value == width:
             continue
-        if value not in (None, False, -1):
+        if value not in (None, False, -1) and value != facts.get("usual", {}).get(key):
             return key
     for name, part in facts.get("parts", {}).items():
         inner = settings.get(name)

@@ -104,6 +104,11 @@ class Class:
         if config.foreign and config.model_type != self.model_type:
             raise NotCovered(f"{self.name} was never built from a {config.model_type} config")
         _check_pinned(self.name, config, self._facts.get("pinned", {}))
+        for path, length in self._facts.get("lengths", {}).items():
+            value = _held(config, path)
+            if isinstance(value, list | tuple) and len(value) != length:
+                known = f"what is known of {self.name} holds for {length}"
+                raise NotCovered(f"`{path}` has {len(value)} items; {known}")
         for path, most in self._facts.get("most", {}).items():
             value = _held(config, path)
             if type(value) is not int or value > most:

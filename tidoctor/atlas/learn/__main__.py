@@ -338,7 +338,7 @@ def assemble(cache: Path, staged: Path, workers: int) -> None:
     from tidoctor.atlas.learn import configs
     from tidoctor.atlas.learn.builds import type_name
     from tidoctor.atlas.learn.samples import is_inert
-    from tidoctor.atlas.learn.write import wanted_fields, write
+    from tidoctor.atlas.learn.write import inner_fields, wanted_fields, write
 
     rows = {path.stem: json.loads(path.read_text()) for path in sorted(cache.glob("*.json"))}
     learned = {name: row for name, row in rows.items() if ABSENT not in row}
@@ -357,15 +357,21 @@ def assemble(cache: Path, staged: Path, workers: int) -> None:
             return {}
 
     wanted = wanted_fields(learned, parts)
-    jobs: list[ConfigJob] = []
-    for model_type, fields in sorted(wanted.items()):
-        below = {type_name(type(each)) for each in parts(model_type).values()}
-        fields_below = {each: sorted(wanted[each]) for each in sorted(below) if each in wanted}
-        jobs.append((str(cache), model_type, sorted(fields), fields_below))
     (cache / "configs").mkdir(exist_ok=True)
     with multiprocessing.get_context("fork").Pool(workers) as pool:
-        found = pool.map(learn_config, jobs, 4)
-    rows_by_type = {k: row for k, row in found if row is not None}
+        while True:
+            jobs: list[ConfigJob] = []
+            for model_type, fields in sorted(wanted.items()):
+                below = {type_name(type(each)) for each in parts(model_type).values()}
+                inside = {each: sorted(wanted[each]) for each in sorted(below) if each in wanted}
+                jobs.append((str(cache), model_type, sorted(fields), inside))
+            found = pool.map(learn_config, jobs, 4)
+            rows_by_type = {k: row for k, row in found if row is not None}
+            more = inner_fields(rows_by_type, parts)
+            if all(fields <= wanted.get(each, set()) for each, fields in more.items()):
+                break
+            for model_type, fields in more.items():
+                wanted[model_type] = wanted.get(model_type, set()) | fields
     for model_type, kind in kinds.items():  # other names for a config class
         if kind.model_type in rows_by_type:
             rows_by_type.setdefault(model_type, rows_by_type[kind.model_type])

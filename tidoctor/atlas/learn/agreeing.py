@@ -36,8 +36,9 @@ from tidoctor.atlas.learn.samples import (
 from tidoctor.atlas.learn.scan import Rows, parts_in
 from tidoctor.atlas.learn.write import DATA, fields_of
 
-COUNT = 60
-SECONDS = 1.5  # of processor time for one pair
+COUNT = 150
+MOST = 12  # configs for one pair on which the two disagree
+SECONDS = 3.0  # of processor time for one pair
 
 
 def pairs(rows: Rows) -> Iterator[tuple[str, str, str]]:
@@ -57,21 +58,26 @@ def disagreement(
 ) -> str:
     """What two answers to one config contradict each other in, "" for nothing.
 
-    `there` remembers of each kind of tensor of the body whether the head has it.
+    `there` remembers of each kind of tensor of the body whether the head has it. One that the head
+    leaves out is told once: perhaps the head was never seen with it.
     """
     inside = {name[len(before):]: shape for name, shape in head.items() if name.startswith(before)}
     if not inside:
         return ""
+    left_out: list[str] = []
     for name, shape in body.items():
         if inside.get(name, shape) != shape:
             return f"{name} {shape} {inside[name]}"
         kind = kind_of_name(name)
+        known = kind in there
         if there.setdefault(kind, name in inside) != (name in inside):
             return name
+        if not known and name not in inside:
+            left_out.append(name)
     for name in sorted(inside.keys() - body.keys()):
         if kind_of_name(name) in there:  # of a kind that the body has elsewhere
             return name
-    return ""
+    return left_out[0] if left_out else ""
 
 
 def held(root: str, pair: tuple[str, str, str], count: int = COUNT) -> list[Values]:
@@ -96,7 +102,7 @@ def held(root: str, pair: tuple[str, str, str], count: int = COUNT) -> list[Valu
     until = time.process_time() + SECONDS
     with data.using(gates.data_at(root)):
         for turn in range(count):
-            if time.process_time() > until or len(found) > 3:
+            if time.process_time() > until or len(found) > MOST:
                 break
             raw = base
             for path, options in chance.sample(fields, min(len(fields), turn and 5)):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidoctor.atlas.learn.anchored import CutCount, anchored, is_count
-from tidoctor.atlas.learn.builds import Built
+from tidoctor.atlas.learn.builds import Built, configured, default_values, flattened
 from tidoctor.atlas.learn.facts import HELD_OUT, differences, learned, steps_in, unproven
 from tidoctor.atlas.learn.fit import Patience
 from tidoctor.atlas.learn.forms import Form, Inexpressible
@@ -18,6 +18,7 @@ from tidoctor.atlas.learn.samples import Values
 # Of processor time after sampling, in which fields are held to their defaults one by one.
 MOST_SECONDS = 60.0
 ROUNDS = 4
+FORMS = ("memory", "disk")
 FITTING = 20.0
 # How many fields may be tied to their default because their effect is not understood.
 MOST_HELD = 6
@@ -46,12 +47,24 @@ def learn(
     for way in (learned_from, anchored):
         try:
             try:
-                return way(Lesson(name, known, seconds, counters=counters), known)
+                facts = way(Lesson(name, known, seconds, counters=counters), known)
+                if not cut_away(name, facts):
+                    return facts
             except CutCount:
-                return way(Lesson(name, known, seconds, cut=False, counters=counters), known)
+                pass
+            return way(Lesson(name, known, seconds, cut=False, counters=counters), known)
         except Inexpressible as reason:
             failure = failure or reason
     raise failure or Inexpressible("no way")
+
+
+def cut_away(name: str, facts: Mapping[str, Any]) -> bool:
+    """Whether facts are limited to values that only the learner's smaller config has."""
+    full = flattened(configured(name, default_values(name, cut=False)))
+    pins = [facts.get("pinned", {}), *(facts.get(key, {}).get("pinned", {}) for key in FORMS)]
+    return any(
+        path in full and full[path] not in seen for each in pins for path, seen in each.items()
+    )
 
 
 def learned_from(lesson: Lesson, known: Mapping[str, Any]) -> dict[str, Any]:

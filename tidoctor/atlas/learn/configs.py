@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tidoctor.atlas.expectation import ASIDE
+from tidoctor.atlas.learn import checked
 from tidoctor.atlas.learn.builds import extra_defaults, flattened, nested, type_name
 from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, Vocabulary
 from tidoctor.atlas.learn.samples import alternatives, put
@@ -87,12 +89,13 @@ class Config:
             row["aliases"] = dict(sorted(aliases.items()))
         fields = {}
         for name in sorted(set(wanted)):
-            fact = self.labels() if name == "num_labels" else self.field(name)
+            fact = self.fact(name)
             if fact is not None:
                 fields[name] = fact
         parts = {key: self.part(key, value) for key, value in sorted(self.parts.items())}
         for key, value in self.parts.items():
             imposed = self.imposed(key, value, (below or {}).get(type_name(type(value)), ()))
+            imposed |= checked.SETS.get(f"{type_name(self.kind)}.{key}", {})
             if imposed:
                 parts[key]["sets"] = imposed
         # What a derived default reads must be known as well, and what is handed to a sub-config.
@@ -105,12 +108,30 @@ class Config:
                 if "." not in each and (each in self.values or each in self.extras)
             }
             for name in sorted(read - fields.keys() - {"value", "num_labels", "id2label"}):
-                fact = self.field(name)
+                fact = self.fact(name)
                 if fact is not None:
                     fields[name] = fact
         row["fields"] = dict(sorted(fields.items()))
+        usual = {
+            key: self.values[key]
+            for key in sorted((ASIDE & self.values.keys()) - {"head_dim", *fields, *aliases})
+            if isinstance(self.values[key], PLAIN) and self.values[key] not in (None, False, -1)
+        }
+        if usual:
+            row["usual"] = usual
         if "head_dim" in self.values and not {"head_dim"} & (fields.keys() | aliases.keys()):
             row["idle"] = ["head_dim"]  # declared, and no class of it makes anything of it
+        known = {*row["fields"], *parts, *aliases, *(part["instead"] for part in parts.values()
+                 if "instead" in part)}  # fmt: skip
+        inside = [
+            f"{key}.{name}" for key, value in self.parts.items()
+            for name in (below or {}).get(type_name(type(value)), ())
+        ]  # fmt: skip
+        strange = [each for each in sorted(self.extras - known - self.plain.to_dict().keys())
+                   if self.strange(each, [*row["fields"], *inside])]  # fmt: skip
+        if strange:
+            usual = extra_defaults(self.kind)
+            row["strange"] = {each: usual.get(each) for each in strange}
         for key in getattr(self.kind, "sub_configs", {}) or {}:
             if key not in parts and self.values.get(key, 0) is None:
                 optional = self.optional_part(key)
@@ -118,6 +139,8 @@ class Config:
                     parts[key] = optional
         if parts:
             row["parts"] = parts
+        if type_name(self.kind) in checked.LAYERED:
+            row["layered"] = checked.LAYERED[type_name(self.kind)]
         return row
 
     # --- sub-configs ---
@@ -137,7 +160,36 @@ class Config:
         lifted = self.lifted(key, value)
         if lifted:
             row["lifted"] = lifted
+        if self.instead(key, value):
+            row["instead"] = f"{key}_dict"
         return row
+
+    def instead(self, key: str, value: Any) -> bool:
+        """Whether an older key, where it is given, takes the place of a whole sub-config."""
+        for name, number in flattened(value).items():
+            if type(number) is int and number > 16 and "." not in name:
+                old, own = {f"{key}_dict": {name: 2 * number}}, {key: {name: 3 * number}}
+                made = [self.made(raw) for raw in (old, own, own | old, own | {f"{key}_dict": {}})]
+                if None not in made:
+                    seen = [(each or {}).get(f"{key}.{name}") for each in made]
+                    return seen == [2 * number, 3 * number, 2 * number, number]
+        return False
+
+    def strange(self, extra: str, fields: Iterable[str]) -> bool:
+        """Whether a key that is no field changes some field, in a way that is not known.
+
+        Also where no value was found that the class takes: then nothing can be said of it.
+        """
+        counts = {len(each) for each in self.values.values() if isinstance(each, list)}
+        counts |= {self.values.get("num_hidden_layers", 1), 1}
+        tries: list[Any] = [0, 1, 2, 3, 64, True, False, 0.5, "1", "1,2", {}, []]
+        tries += sorted(self.words)
+        tries += [[each] * n for n in sorted(counts) if type(n) is int for each in (0, 1, 4, 2.0)]
+        tries += [{name: 3} for name in (*self.values, *self.extras) if "." not in name][:60]
+        taken = [made for each in tries if (made := self.made({extra: each})) is not None]
+        return not taken or any(
+            made.get(name) != self.values.get(name) for made in taken for name in fields
+        )
 
     def optional_part(self, key: str) -> dict[str, Any] | None:
         """A sub-config that is None unless it is given."""
@@ -207,6 +259,32 @@ class Config:
 
     # --- one field ---
 
+    def fact(self, name: str) -> Any:
+        """What the field is: as it was checked by hand, else as it is found."""
+        known = checked.FIELDS.get(type_name(self.kind), {})
+        if name in known:
+            return known[name]
+        fact = self.labels() if name == "num_labels" else self.field(name)
+        former = self.former(name) if fact is not None else {}
+        if former:
+            row: dict[str, Any] = {"default": fact} if isinstance(fact, str) else dict(fact or {})
+            fact = row | {"former": former}
+        return fact
+
+    def former(self, name: str) -> dict[str, str]:
+        """Former words for the members of a list, with what the library makes of each."""
+        from transformers.configuration_utils import _LEGACY_LAYER_TYPE_REMAP as table
+
+        default = self.values.get(name)
+        if not isinstance(default, list) or not default or not isinstance(default[0], str):
+            return {}
+        found = {}
+        for old, new in table.items():
+            made = self.made({name: [old] * len(default)})
+            if made is not None and made.get(name) == [new] * len(default):
+                found[old] = new
+        return found
+
     def labels(self) -> dict[str, Any] | None:
         """What the number of labels is, by itself and by the names of the labels.
 
@@ -240,10 +318,12 @@ class Config:
             return None
         if not isinstance(default, PLAIN):
             return {"default": "None", "opaque": True} if default is None else None
-        others = alternatives(name, default, set(), [])
+        others, most = alternatives(name, default, set(), []), 12
+        if not others and isinstance(default, list):  # of one word; whichever the class knows
+            others, most = alternatives(name, default, set(self.words), []), 60
         if isinstance(default, list) and default:
             others = [*others[:8], default[:-1], [*default, default[0]], *others[8:]]
-        given = [(each, self.made({name: each})) for each in others[:12]]
+        given = [(each, self.made({name: each})) for each in others[:most]]
         tried = [(each, made) for each, made in given if made is not None]
         kept = all(made.get(name) == each for each, made in tried)
         absent, held = self.absent(name)
@@ -265,8 +345,12 @@ class Config:
             if told is None or pins:
                 return None
             row["null"] = told
+        elif null is not None and type(default) is int and self.follows(name):
+            told, pins = self.absent(name, {name: None})
+            if (told, pins) != (absent, held):
+                row["null"] = None if pins else told
         if tried and not kept:
-            text = self.given(name, tried)
+            text = self.given(name, tried, absent)
             if text is not None and self.holds(name, row | {"given": text}):
                 row["given"] = text
             elif all(made.get(name) == default for _, made in tried) and not self.namesakes(name):
@@ -274,24 +358,43 @@ class Config:
             else:
                 return None
         if not self.holds(name, row):
-            text = None if "given" in row or "always" in row else self.given(name, tried)
+            text = None if "given" in row or "always" in row else self.given(name, tried, absent)
             if text is None or not self.holds(name, row | {"given": text}):
                 return None
             row["given"] = text
         return absent if row == {"default": absent} else row
+
+    def follows(self, name: str) -> bool:
+        """Whether a number that is null follows from another field, whose default it has."""
+        others = [key for key, value in self.values.items()
+                  if type(value) is int and "." not in key and key in self.effects]  # fmt: skip
+        tries = ({name: None, key: self.effects[key][0][0]} for key in others if key != name)
+        taken = [made for raw in tries if (made := self.made(raw)) is not None]
+        return any(made.get(name) != self.values[name] for made in taken)
 
     def namesakes(self, name: str) -> list[str]:
         """Flags of the same name in sub-configs."""
         below = [f"{key}.{name}" for key in self.parts]
         return [each for each in below if isinstance(self.values.get(each), bool)]
 
-    def given(self, name: str, tried: list[tuple[Any, dict[str, Any]]]) -> str | None:
-        """How the config class changes a list that the file gives: it is cut, or its end is set."""
+    def given(
+        self, name: str, tried: list[tuple[Any, dict[str, Any]]], absent: str = ""
+    ) -> str | None:
+        """How the config class changes what the file gives: a list is cut, or its end is set.
+
+        `absent` is what the field is when the file does not give it.
+        """
         default = self.values[name]
         if isinstance(default, bool):
             # Set here or in a sub-config, as it is with the tie of the embeddings.
             inside = self.namesakes(name)
             return f"value or {inside[0]}" if len(inside) == 1 else None
+        # A key that is no field wins over the field: `1536 if width is None else width`.
+        key = absent.rpartition(" else ")[2]
+        if key in self.extras and f" if {key} is None" in absent:
+            return f"value if {key} is None else {key}"
+        if type(default) is int:
+            return f"value or {absent}" if absent else None  # nought counts as not given
         if not isinstance(default, list) or not default:
             return None
         candidates = [f"value[:-1] + [{default[-1]!r}]"]
@@ -299,7 +402,7 @@ class Config:
             if type(number) is int and number == len(default) and "." not in other:
                 candidates += [f"value[:{other}]", f"value[:{other} - 1] + [{default[-1]!r}]"]
         for text in candidates:
-            rows = [made | {"value": each} for each, made in tried]
+            rows = [self.beside({}) | made | {"value": each} for each, made in tried]
             found = Universe(rows, [(at,) for at in range(len(rows))]).evaluate(text)
             if found == [made[name] for _, made in tried]:
                 return text
@@ -336,7 +439,7 @@ class Config:
     def derived(self, name: str, start: Raw, others: Mapping[str, list[Any]]) -> str | None:
         """An expression for a field over those that change it."""
         raws: list[Raw] = [start]
-        values = [dict.fromkeys(self.extras) | (self.made(start) or {})]
+        values = [self.beside(start) | (self.made(start) or {})]
         seen = set()
         for number in range(160):
             raw: Raw = copy.deepcopy(start)
@@ -350,14 +453,19 @@ class Config:
             made = self.made(raw)
             if made is not None and name in made:
                 raws.append(raw)
-                values.append({each: raw.get(each) for each in self.extras} | made)
+                values.append(self.beside(raw) | made)
         for raw in self.counters:
             made = self.made(raw) if raw.get(name) is None else None
             if made is not None and name in made and (name in raw) == (name in start):
-                values.append({each: raw.get(each) for each in self.extras} | made)
+                values.append(self.beside(raw) | made)
         wanted = [each[name] for each in values]
         inputs = [{k: v for k, v in each.items() if k != name} for each in values]
         return explained(inputs, wanted, sorted(others))
+
+    def beside(self, raw: Raw) -> dict[str, Any]:
+        """The keys that are no fields, as a raw config gives them."""
+        usual = dict.fromkeys(self.extras) | extra_defaults(self.kind)
+        return {key: raw.get(key, usual[key]) for key in self.extras}
 
     def influences(self, name: str) -> dict[str, list[Any]]:
         """Other fields that change this one while it is not given, with values to try."""
@@ -423,6 +531,7 @@ class Config:
         inside = [(other, rows) for other, rows in self.influences(name).items() if "." in other]
         if isinstance(value, bool):
             inside += [(other, [True, False]) for other in self.namesakes(name)]
+        paths += [(each, [2, 3]) for each in sorted(self.extras - self.values.keys())]
         told = [raw for raw in self.counters if raw.get(name) is not None]
         for turn in range(40 + 10 * len(inside) + len(told)):
             if not choices:
@@ -442,7 +551,7 @@ class Config:
                 continue
             kept = choice
             if "given" in row:
-                rows = [made | {"value": choice}]
+                rows = [self.beside(raw) | made | {"value": choice}]
                 kept = Universe(rows, [(0,)]).evaluate(str(row["given"]))[0]
             if made.get(name) != kept:
                 return False
@@ -528,6 +637,7 @@ def explained_list(
             for number in range(1, 9):
                 known = f"({other} if {other} is not None else {number})"
                 vocabulary.generic |= {f"(_I1_ + {s}) % {known} == 0" for s in (0, 1)}
+                vocabulary.generic.add(f"_I1_ < {known}")
     vocabulary.generic |= {f"_I1_ < {n}" for n in range(1, 5)}
     for modulus in range(2, 9):
         vocabulary.generic |= {f"(_I1_ + {s}) % {modulus} == 0" for s in range(modulus)}

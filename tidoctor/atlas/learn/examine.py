@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
-from tidoctor.atlas.learn.builds import Built, configured, default_values
+from tidoctor.atlas.learn.builds import FIRST_SECONDS, Built, built, configured, default_values
 from tidoctor.atlas.learn.samples import Sampler, Values, alternatives, changed, is_inert
 
 SECONDS = 12.0  # of processor time for one class
@@ -26,6 +26,7 @@ class Result(NamedTuple):
     """One class: how many answers were exact, wrong and not covered, and an example.
 
     Attributes:
+        silent: why there is no answer to the library's own defaults in full, "" where there is.
         counters: raw configs on which the answer was wrong.
     """
 
@@ -35,6 +36,7 @@ class Result(NamedTuple):
     uncovered: int
     example: str
     reason: str
+    silent: str = ""
     counters: tuple[Values, ...] = ()
 
 
@@ -47,7 +49,8 @@ def one(job: tuple[str, int, str]) -> Result:
     try:
         rows = configs_of(name, count, seed)
     except Exception as error:
-        return Result(name, 0, 0, 1, "", f"{type(error).__name__}: {error}"[:200])
+        reason = f"{type(error).__name__}: {error}"[:200]
+        return Result(name, 0, 0, 1, "", reason, reason)
     for raw, sample in rows:
         for values in (raw, sparse(name, raw)):
             if values is None:
@@ -60,10 +63,25 @@ def one(job: tuple[str, int, str]) -> Result:
                     counters.append(raw)
             if verdict == "uncovered" and not reason:
                 reason = words
+    full = default_values(name, cut=False)
+    silent = refusal(name, full)
+    if not silent and not counts["exact"]:  # the facts hold for the whole model only
+        verdict, words = judged(name, full, built(name, full, FIRST_SECONDS, parts=False))
+        counts[verdict] += 1
+        example = example or (words if verdict == "wrong" else "")
     return Result(
         name, counts["exact"], counts["wrong"], counts["uncovered"], example, reason,
-        tuple(counters),
+        silent, tuple(counters),
     )  # fmt: skip
+
+
+def refusal(name: str, values: Values) -> str:
+    """Why the reader says nothing of a config, "" where it answers."""
+    try:
+        _ = expectation(json.loads(json.dumps(values, default=str)), name).disk
+    except NotCovered as error:
+        return error.reason
+    return ""
 
 
 def configs_of(name: str, count: int, seed: str) -> list[tuple[Values, Built]]:

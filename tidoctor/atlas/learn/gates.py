@@ -238,8 +238,8 @@ def passed(
                 wrong[result.name] = f"wrong on a random config: {result.example}"
                 if counters:
                     note(counters / f"{result.name}.json", result.counters)
-            if not result.exact:
-                silent[result.name] = f"its defaults are not covered: {result.reason}"
+            if result.silent:
+                silent[result.name] = f"its defaults are not covered: {result.silent}"
             if result.wrong or result.uncovered:
                 told(result.name, f"{result.exact} exact, {result.wrong} wrong, "
                      f"{result.uncovered} uncovered", result.example or result.reason)

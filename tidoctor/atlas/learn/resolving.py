@@ -103,9 +103,12 @@ def examined(root: str, count: int, model_type: str) -> tuple[str, Wrong, int]:
             made = config.made(raw) if time.process_time() < until else None
             if made is None:
                 continue
-            resolved = Resolved(json.loads(json.dumps(raw)), model_type, source=source)
+            try:
+                resolved = Resolved(json.loads(json.dumps(raw)), model_type, source=source)
+            except NotCovered:
+                continue
             for field in fields:
-                if field not in made:
+                if field not in made or isinstance(made[field], dict):
                     continue
                 try:
                     said: Any = resolved.value(field)

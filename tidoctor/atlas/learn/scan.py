@@ -32,7 +32,7 @@ from typing import Any
 
 from tidoctor.atlas import data
 from tidoctor.atlas.learn import examine, gates
-from tidoctor.atlas.learn.builds import configured
+from tidoctor.atlas.learn.builds import Built, configured, nested
 from tidoctor.atlas.learn.samples import (
     LEFT,
     Sampler,
@@ -73,7 +73,7 @@ class Scan:
         self.row = rows[name]
         self.sampler = Sampler(name, default_values(name), seconds, parts=False)
         self.base = self.sampler.base
-        self.bare = examine.sparse(name, self.base)
+        self.bare = self.terse(examine.sparse(name, self.base))
         self.counts: Counter[str] = Counter()
         self.right: dict[str, list[Any]] = {}
         self.wrong: list[Finding] = []
@@ -97,6 +97,22 @@ class Scan:
             self.words.setdefault(path, set()).update(e for e in values if isinstance(e, str))
 
     # --- one config ---
+
+    def terse(self, values: Values | None) -> Values | None:
+        """An almost empty config without objects that are no sub-configs, where it builds.
+
+        The library may derive those from fields beside them, and what it once derived wins.
+        """
+        if values is None:
+            return None
+        inside = {path for path, _ in nested(configured(self.name, values))}
+        made = {key: each for key, each in values.items()
+                if not isinstance(each, dict) or key in inside}  # fmt: skip
+        try:
+            Built(self.name, configured(self.name, made), parts=False)
+        except Exception:
+            return values
+        return made
 
     def judge(self, raw: Values) -> tuple[str, str] | None:
         """The verdict on a raw config; None where the library does not build it."""
@@ -183,7 +199,9 @@ class Scan:
         self.try_({})
         if self.wrong:
             return True
-        steps = (self.unread, self.alone, self.within, self.at_corners, self.together)
+        steps = (
+            self.unread, self.alone, self.lengths, self.within, self.at_corners, self.together
+        )  # fmt: skip
         for step in steps:
             for _ in step():
                 if self.sampler.late():
@@ -272,6 +290,21 @@ class Scan:
                         if sample is not None and kinds_of_names(sample) != kinds:
                             self.corners[path] = value
                         break
+
+    def lengths(self) -> Iterator[None]:
+        """Lists shorter and longer than those beside them, which are else changed with them."""
+        for path, value in sorted(self.fields.items()):
+            if isinstance(value, list) and value and (path in self.own or path in self.inside):
+                for other in (value[:-1], [*value, value[-1]], value[:1]):
+                    raw = copy.deepcopy(self.base)
+                    try:
+                        put(raw, path, other)
+                    except (KeyError, TypeError, AttributeError):
+                        break
+                    told = self.judge(raw)
+                    if told and told[0] == "wrong":
+                        self.note({path: other}, raw, told[1])
+                    yield
 
     def at_corners(self) -> Iterator[None]:
         """Numbers once more, all together, where a flag or a word makes other tensors."""

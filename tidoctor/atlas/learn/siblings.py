@@ -107,6 +107,32 @@ def followed(layout: Row) -> dict[str, Any]:
     return dict(layout) | {"tensors": tensors}
 
 
+_LENGTH = re.compile(r"len\(([\w.]+)\) == (\d+)")
+_MEMBER = re.compile(r"([A-Za-z_][\w.]*)\[(\d+)\]")
+
+
+def of_length(layout: Row) -> tuple[dict[str, Any], dict[str, int]]:
+    """A layout without rows for lists of another length, and field -> length that it holds for.
+
+    A kernel given as a list makes a weight of that rank; other ranks are seen in one size only.
+    """
+    tensors = dict(layout.get("tensors", {}))
+    lengths: dict[str, int] = {}
+    for name, given in tensors.items():
+        if not (isinstance(given, list) and given and isinstance(given[0], dict)):
+            continue
+        for row in given:
+            match = _LENGTH.fullmatch(row.get("if", ""))
+            if match and any(each.get("if") == f"not {match[0]}" for each in given):
+                lengths[match[1]] = int(match[2])
+                for text in row["shape"]:
+                    for field, at in _MEMBER.findall(text):
+                        lengths[field] = max(lengths.get(field, 0), int(at) + 1)
+                tensors[name] = row["shape"]
+                break
+    return dict(layout) | {"tensors": tensors}, lengths
+
+
 def loose_activations(layout: Row) -> Iterator[str]:
     """Fields of activations whose parameters are claimed in more places than their module is."""
     rows = {name: row for name, given in layout.get("tensors", {}).items()
@@ -137,7 +163,9 @@ def sound(row: Row) -> dict[str, Any]:
     made = dict(row)
     for form in ("memory", "disk"):
         if "tensors" in row.get(form, {}):
-            made[form] = followed(row[form])
+            made[form], lengths = of_length(followed(row[form]))
+            if lengths:
+                made["lengths"] = made.get("lengths", {}) | lengths
             for path in loose_activations(row[form]):
                 words = made.get("pinned", {}).get(path)
                 if words:

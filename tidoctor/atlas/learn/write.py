@@ -19,6 +19,7 @@ i j k l and or not in is None True False if else for len int ceil floor round ma
 abs sqrt log2 bool str range prod value
 """
 _WORDS = frozenset(_LANGUAGE.split())
+RULES = ("default", "always", "null", "given")  # what of a rule for a field is an expression
 HOLDING = frozenset({"prelu", "xielu"})  # activations that hold parameters
 
 
@@ -48,6 +49,7 @@ def expressions(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from facts.get("pinned", ())
     yield from facts.get("most", ())
     yield from facts.get("least", ())
+    yield from facts.get("lengths", ())
 
 
 def names_in(text: str) -> set[str]:
@@ -99,16 +101,41 @@ def wanted_fields(
         for name in sorted(fields_of(class_name, learned)):
             if name:
                 model_type = facts["config"]
-                *way, last = name.split(".")
-                for step in way:
-                    part = parts(model_type).get(step)
-                    model_type = type_name(type(part)) if part is not None else ""
-                    if not model_type:
-                        break
-                    found.setdefault(model_type, set())
-                if model_type and last != "model_type":
-                    found.setdefault(model_type, set()).add(last)
+                follow(name, model_type, parts, found)
     return found
+
+
+def inner_fields(
+    configs: Mapping[str, Mapping[str, Any]], parts: Callable[[str], Mapping[str, Any]]
+) -> dict[str, set[str]]:
+    """Model type -> fields of it that the facts about the configs around it read."""
+    found: dict[str, set[str]] = {}
+    for model_type, row in configs.items():
+        rules = [*row["fields"].values()]
+        rules += [rule for part in row.get("parts", {}).values()
+                  for rule in part.get("sets", {}).values()]  # fmt: skip
+        for rule in rules:
+            texts = [rule] if isinstance(rule, str) else [rule.get(k) for k in RULES]
+            for name in {each for text in texts if text for each in names_in(text)}:
+                if "." in name:
+                    follow(name, model_type, parts, found)
+    return found
+
+
+def follow(
+    name: str, model_type: str, parts: Callable[[str], Mapping[str, Any]],
+    found: dict[str, set[str]],
+) -> None:
+    """Add a dotted field to those of the config class that has it."""
+    *way, last = name.split(".")
+    for step in way:
+        part = parts(model_type).get(step)
+        if part is None:
+            return
+        model_type = type_name(type(part))
+        found.setdefault(model_type, set())
+    if last != "model_type":
+        found.setdefault(model_type, set()).add(last)
 
 
 def parts_of(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -129,6 +156,14 @@ def from_timm(
         return False
     parts = configs[model_type].get("parts", {}).values()
     return any(from_timm(str(part.get("type")), configs, (*seen, model_type)) for part in parts)
+
+
+def stands_in(name: str, learned: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a class or a part of it has the one layer of the stand-in for a timm model."""
+    facts = learned.get(name, {})
+    return any("timm_model." in each for each in facts.get("memory", {}).get("tensors", ())) or any(
+        stands_in(each, learned) for each in parts_of(facts) if each != name
+    )
 
 
 def write(
@@ -159,7 +194,7 @@ def write(
         if not facts["memory"].get("tensors") and not facts["memory"].get("parts"):
             absent[name] = "it has no tensors of its own"
             continue
-        if from_timm(facts["config"], configs):
+        if from_timm(facts["config"], configs) or stands_in(name, learned):
             absent[name] = "Unbuildable: a part of it comes from timm, which a stand-in replaced"
             continue
         folder = folder_of(learner.model_class(name))

@@ -1,0 +1,119 @@
+"""Configs that no default and no random change shows: the atlas is right on them, or says nothing.
+
+Each was answered wrongly once: lists of unlike lengths, objects inside a config, older keys and
+older words that the library still reads, settings of single layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tidoctor.atlas.expression import NotCovered
+
+Config = Mapping[str, Any]
+
+HGNET: dict[str, Any] = {
+    "stem_channels": [3, 4, 8],
+    "stage_in_channels": [8, 8, 16],
+    "stage_mid_channels": [4, 4, 4],
+    "stage_out_channels": [8, 16, 32],
+    "stage_num_blocks": [1, 1, 2],
+    "stage_downsample": [False, True, True],
+    "stage_downsample_strides": [2, 2, 2],
+    "stage_light_block": [False, False, True],
+    "stage_kernel_size": [3, 3, 5],
+    "stage_numb_of_layers": [2, 2, 2],
+}
+VISION: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 16}
+NEMOTRON: dict[str, Any] = {
+    "hidden_size": 64, "vocab_size": 100, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 16, "mamba_num_heads": 4, "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 8,
+    "intermediate_size": 32, "n_routed_experts": 4, "moe_intermediate_size": 16,
+    "moe_shared_expert_intermediate_size": 16,
+}  # fmt: skip
+KIMI: dict[str, Any] = {
+    "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 3, "num_experts": 4,
+    "num_attention_heads": 4, "moe_intermediate_size": 16, "intermediate_size": 32,
+    "pad_token_id": 0,
+}  # fmt: skip
+GEMMA: dict[str, Any] = {
+    "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 6, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 32,
+    "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 100,
+    "layer_types": [*["sliding_attention"] * 5, "full_attention"],
+}  # fmt: skip
+CLIP: dict[str, Any] = {"hidden_size": 96, "num_hidden_layers": 1, "intermediate_size": 16}
+SPEECH = "FastSpeech2ConformerModel"
+HALF: dict[str, Any] = {
+    "num_attention_heads": 2, "layers": 2, "kernel_size": 31, "attention_dropout_rate": 0.2,
+    "dropout_rate": 0.2, "positional_dropout_rate": 0.2, "linear_units": 1536,
+    "normalize_before": False, "concat_after": False,
+}  # fmt: skip
+
+RIGHT: list[tuple[str, Config]] = [
+    ("InternVLVisionModel", VISION | {"image_size": [28, 56], "patch_size": [14, 7]}),
+    ("HGNetV2Backbone", HGNET | {"hidden_sizes": [16, 32]}),
+    ("HGNetV2ForImageClassification", HGNET | {"hidden_sizes": [16, 32]}),
+    ("HGNetV2ForImageClassification", HGNET | {"depths": [1, 1], "num_labels": 5}),
+    (SPEECH, {}),
+    ("NemotronHForCausalLM", NEMOTRON | {"hybrid_override_pattern": "M-E*M"}),
+    ("NemotronHForCausalLM", NEMOTRON | {"layers_block_type": ["mamba", "attention", "moe"]}),
+    ("KimiLinearModel", KIMI | {
+        "linear_attn_config": {
+            "full_attn_layers": [1], "kda_layers": [2, 3], "head_dim": 24, "num_heads": 3,
+            "short_conv_kernel_size": 3,
+        },
+    }),
+    ("Gemma4TextModel", GEMMA | {"per_layer_config": {"05": {"head_dim": 48}}}),
+    ("CLIPModel", {"text_config": CLIP | {"hidden_size": 64}, "text_config_dict": CLIP}),
+    ("Qwen2Model", {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 8,
+                    "num_key_value_heads": None, "vocab_size": 100, "intermediate_size": 16}),
+]  # fmt: skip
+
+SILENT: list[tuple[str, Config]] = [
+    ("InternVLVisionModel", VISION | {"image_size": [28] * 3, "patch_size": [14] * 3}),
+    ("InternVLVisionModel", VISION | {"image_size": [28] * 2, "patch_size": [14] * 3}),
+    ("InternVLForConditionalGeneration",
+     {"vision_config": VISION | {"image_size": [28] * 3, "patch_size": [14] * 3}}),
+    (SPEECH, {"decoder_config": HALF}),
+    (SPEECH, {"encoder_layers": 2}),
+    ("DbrxModel", {"d_model": 64, "n_layers": 1, "n_heads": 4, "vocab_size": 100,
+                   "attn_config": {"rope_theta": 1e4},
+                   "ffn_config": {"ffn_act_fn": {"name": "xielu"}, "ffn_hidden_size": 16}}),
+    ("Gemma4TextModel", GEMMA | {"per_layer_config": {}}),
+]  # fmt: skip
+
+
+def verdict(name: str, config: Config) -> tuple[str, str]:
+    """What the atlas says of a config, held against the library."""
+    from tidoctor.atlas.learn import examine
+    from tidoctor.atlas.learn.builds import FIRST_SECONDS, built
+
+    values = dict(config)
+    return examine.judged(name, values, built(name, values, FIRST_SECONDS, parts=False))
+
+
+@pytest.mark.parametrize(("name", "config"), RIGHT)
+def test_an_odd_config_is_understood(name: str, config: Config) -> None:
+    assert verdict(name, config) == ("exact", "")
+
+
+@pytest.mark.parametrize("name", ["SEWDModel", "T5Gemma2Model", "Cohere2MoeModel", "BltModel"])
+def test_the_full_defaults_of_a_class_are_answered(name: str) -> None:
+    from tidoctor.atlas.expectation import expectation
+    from tidoctor.atlas.learn.builds import configured
+
+    config = configured(name, {})
+    assert expectation(config.to_dict(), name).disk
+    other = config.to_dict() | {"norm_rel_ebd": "none"}
+    if name == "SEWDModel":  # it was learned with one value of a field that it reads aside
+        with pytest.raises(NotCovered, match="`norm_rel_ebd`"):
+            expectation(other, name)
+
+
+@pytest.mark.parametrize(("name", "config"), SILENT)
+def test_an_odd_config_is_refused(name: str, config: Config) -> None:
+    assert verdict(name, config)[0] == "uncovered"
