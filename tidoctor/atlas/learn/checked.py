@@ -57,6 +57,8 @@ PINS: dict[str, dict[str, list[Any]]] = {
     "MaskFormerSwinModel": {"window_size": [6, 7, 8, 9]},
     "InklingVisionModel": {"num_channels": [3]},
     "EdgeTamVideoModel": {"mask_downsampler_total_stride": [16]},
+    # On disk, layers inside a layer were seen with one width only.
+    "Sam3TrackerModel": {"mask_decoder_config.mlp_dim": [2048]},
     "PocketTTSAudioTokenizerEncoderModel": {"num_residual_layers": [1]},
     "ChameleonModel": {"vq_config.num_res_blocks": [2]},
     "Nemotron3_5TranscribeForConditionalGeneration": {
