@@ -15,7 +15,9 @@ import typer.main
 from tidoctor import cli
 from tidoctor.cli import coercion
 
-WORDS = ("", "a", "text", "TEXT", "Text", "error", "none", "hard", "always", "5", "-", ".", "\udcff")
+WORDS = (
+    "", "a", "text", "TEXT", "Text", "error", "none", "hard", "always", "5", "-", ".", "\udcff", "a" * 300,
+)
 
 
 def parameters() -> list[Any]:

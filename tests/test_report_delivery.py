@@ -128,6 +128,12 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path, name: s
         Output(tmp_path / name)
 
 
+def test_a_link_in_a_circle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(Unwritable, match="Too many levels of symbolic links"), Output(tmp_path / "loop") as out:
+        out.write("text")
+
+
 def test_a_failure_at_the_end_leaves_nothing_behind(tmp_path: Path) -> None:
     target = tmp_path / "report.txt"
 

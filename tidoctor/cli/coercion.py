@@ -68,5 +68,9 @@ def _one(value: Any, annotation: Any) -> Any:
 
 
 def _may_be_read(path: str) -> bool:
-    """Whether typer would pass this path by: it refuses one that is there and cannot be read."""
-    return os.access(path, os.R_OK) or not Path(path).exists()
+    """Whether typer would pass this path by: it refuses one that it sees and cannot read."""
+    try:
+        os.stat(path)  # noqa: PTH116 - as typer does; Path.exists() would raise for a locked folder
+    except OSError:
+        return True
+    return os.access(path, os.R_OK)

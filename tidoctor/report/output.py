@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -106,7 +107,10 @@ def _replace(target: Path, text: str) -> None:
 
 def replace_file(target: Path, data: bytes) -> None:
     """Write a file so that it is there whole or as it was. Raises OSError."""
-    real = target.resolve()
+    try:
+        real = target.resolve()
+    except RuntimeError as e:  # how Python before 3.13 tells of links that lead in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target)) from e
     temporary = real.with_name(f".{real.name[:100]}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
