@@ -299,3 +299,19 @@ def test_what_loaders_make_of_an_overlay_is_told(
     assert main(["untie", str(source), str(dest), "--for", "candle@0.7.1", "--delta"]) == 0
     assert "candle 0.7.1 loads" in capsys.readouterr().out
     assert dest.is_dir()
+
+
+def test_a_name_that_no_index_can_hold_is_a_sentence(tmp_path: Path) -> None:
+    """Half a surrogate pair can be escaped in JSON, and cannot be written as text."""
+    source, places = tmp_path / "source", {}
+    source.mkdir()
+    for k, name in enumerate(("a.\udcff.w", "b.w"), 1):
+        places[name] = f"model-{k:05d}-of-00002.safetensors"
+        head = json.dumps({name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+        head += b" " * (-len(head) % 8)
+        (source / places[name]).write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+    index = {"metadata": {"total_size": 16}, "weight_map": places}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(Refused, match="not Unicode text"):
+        tidoctor.repair(source, tmp_path / "out", form=Form(dtypes=(("b*", "BF16"),)))
+    assert not (tmp_path / "out").exists()

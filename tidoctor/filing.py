@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from tidoctor import document as documents
 from tidoctor.checkpoint import INDEX_CAP, Index, Tensor, WeightFile, elements, read_index
 from tidoctor.document import Document
+from tidoctor.errors import Refused
 from tidoctor.header import Columns, Header, serialise
+from tidoctor.names import printable
 from tidoctor.source import Source
 
 
@@ -39,7 +41,10 @@ def weight_file(name: str, was: WeightFile | None, rows: Sequence[Tensor]) -> We
 def index_file(
     source: Source, name: str, old: Index | None, tensors: Mapping[str, Tensor]
 ) -> tuple[Index, bytes | None]:
-    """The index of these tensors and its text; no text where the old one says it all already."""
+    """The index of these tensors and its text; no text where the old one says it all already.
+
+    Raises Refused when a name of them is no Unicode text.
+    """
     weight_map = {n: tensors[n].file for n in sorted(tensors)}
     total = sum(t.nbytes for t in tensors.values())
     if (
@@ -50,7 +55,10 @@ def index_file(
         and not old.document.problems
     ):
         return old, None
-    text = documents.encode(_document(old, weight_map, total, tensors))
+    try:
+        text = documents.encode(_document(old, weight_map, total, tensors))
+    except UnicodeEncodeError as error:
+        raise Refused(printable(name), "a name of a tensor is not Unicode text") from error
     return read_index(source, name, documents.parse(text, max_bytes=INDEX_CAP)), text
 
 

@@ -61,8 +61,7 @@ __all__ = [
 # loaders, promise.
 _EVALUATION = (
     *files.RULES,
-    *index.RULES,
-    *shards.RULES,
+    *sorted((*index.RULES, *shards.RULES), key=lambda r: r.code),
     *names.RULES,
     *adapters.RULES,
     *layouts.RULES,
