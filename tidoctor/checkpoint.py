@@ -160,8 +160,7 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """Number of elements of all tensors that count."""
-        shapes = Counter(map(attrgetter("shape"), self.tensors.values()))
-        return sum(elements(shape) * count for shape, count in shapes.items())
+        return parameters(self.tensors.values())
 
     def mode(self, file: str) -> int | None:
         """The permission bits of a file of the source, None where there are none."""
@@ -260,6 +259,12 @@ def nbytes(rows: Collection[Tensor]) -> int:
     # A property asked 90,000 times would take longer than all that is read of the file.
     ends, begins = map(attrgetter("end"), rows), map(attrgetter("begin"), rows)
     return int(sum(ends) - sum(begins))
+
+
+def parameters(rows: Iterable[Tensor]) -> int:
+    """Number of elements of many rows together."""
+    shapes = Counter(map(attrgetter("shape"), rows))
+    return sum(elements(shape) * count for shape, count in shapes.items())
 
 
 def elements(shape: tuple[int, ...]) -> int:
@@ -445,7 +450,9 @@ def _header(source: Source, file: str, listed: Mapping[str, str]) -> Header | No
     if size is None:
         return None
     header = parse_header(lambda begin, end: source.read(file, begin, end), size)
-    names = tuple(map(listed.get, header.names, header.names)) if listed else header.names
+    if not listed:
+        return header
+    names = tuple(map(listed.get, header.names, header.names))
     return header._replace(columns=header.columns._replace(names=names))
 
 

@@ -6,7 +6,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from tidoctor import document as documents
-from tidoctor.checkpoint import INDEX_CAP, Index, Tensor, WeightFile, elements, read_index
+from tidoctor.checkpoint import (
+    INDEX_CAP,
+    Index,
+    Tensor,
+    WeightFile,
+    nbytes,
+    parameters,
+    read_index,
+)
 from tidoctor.document import Document
 from tidoctor.errors import Refused
 from tidoctor.header import Columns, Header, serialise
@@ -46,7 +54,7 @@ def index_file(
     Raises Refused when a name of them is no Unicode text.
     """
     weight_map = {n: tensors[n].file for n in sorted(tensors)}
-    total = sum(t.nbytes for t in tensors.values())
+    total = nbytes(tensors.values())
     if (
         old
         and dict(old.weight_map) == weight_map
@@ -78,7 +86,7 @@ def _document(
         return document.set(("metadata",), {"total_size": total})
     document = document.set(("metadata", "total_size"), total)
     if "total_parameters" in metadata:
-        count = sum(elements(t.shape) for t in tensors.values())
+        count = parameters(tensors.values())
         document = document.set(("metadata", "total_parameters"), count)
     return document
 

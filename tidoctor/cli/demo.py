@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from tidoctor.cli import run
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 
 app = verb()
 
 
-@app.command(cls=Command, epilog=epilog("tidoctor demo", "tidoctor demo ./clinic"))
+@command(app, "tidoctor demo", "tidoctor demo ./clinic")
 def demo(
     directory: Annotated[
         Path | None,

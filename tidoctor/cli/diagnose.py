@@ -11,7 +11,7 @@ from tidoctor.cli import options
 from tidoctor.cli.judging import settings
 from tidoctor.cli.options import Full
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.errors import Usage
 from tidoctor.report.style import When
 
@@ -22,17 +22,15 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(
-    cls=Command,
-    epilog=epilog(
-        "tidoctor diagnose ./my-model",
-        "tidoctor diagnose ./my-model --as causal-lm --deep",
-        "tidoctor diagnose ./my-model --for candle@0.7.1 --for transformers",
-        "tidoctor diagnose checkpoints/* --format concise --fail-on warning",
-        "tidoctor diagnose --recursive . --format sarif -o tidoctor.sarif",
-        "tidoctor diagnose ./my-model --baseline known.json --write-baseline",
-        "tidoctor diagnose ./my-model --against-installed",
-    )
+@command(
+    app,
+    "tidoctor diagnose ./my-model",
+    "tidoctor diagnose ./my-model --as causal-lm --deep",
+    "tidoctor diagnose ./my-model --for candle@0.7.1 --for transformers",
+    "tidoctor diagnose checkpoints/* --format concise --fail-on warning",
+    "tidoctor diagnose --recursive . --format sarif -o tidoctor.sarif",
+    "tidoctor diagnose ./my-model --baseline known.json --write-baseline",
+    "tidoctor diagnose ./my-model --against-installed",
 )
 def diagnose(
     sources: Annotated[

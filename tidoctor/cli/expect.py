@@ -9,7 +9,7 @@ import typer
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit
 
@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(
-    cls=Command,
-    epilog=epilog(
-        "tidoctor expect ./my-model",
-        "tidoctor expect ./my-model/config.json --as LlamaForCausalLM --format json",
-    )
+@command(
+    app,
+    "tidoctor expect ./my-model",
+    "tidoctor expect ./my-model/config.json --as LlamaForCausalLM --format json",
 )
 def expect(
     source: Annotated[

@@ -11,7 +11,7 @@ from tidoctor import completion
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.errors import Usage
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(
-    cls=Command,
-    epilog=epilog(
-        "tidoctor explain",
-        "tidoctor explain head-lost",
-        "tidoctor explain candle",
-        "tidoctor explain 'Error: cannot find tensor lm_head.weight'",
-    )
+@command(
+    app,
+    "tidoctor explain",
+    "tidoctor explain head-lost",
+    "tidoctor explain candle",
+    "tidoctor explain 'Error: cannot find tensor lm_head.weight'",
 )
 def explain(
     words: Annotated[

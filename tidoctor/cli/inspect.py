@@ -14,7 +14,7 @@ from tidoctor import completion
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.errors import Usage
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(
-    cls=Command,
-    epilog=epilog(
-        "tidoctor inspect ./my-model",
-        "tidoctor inspect ./my-model --all --match '*.q_proj.weight' --format json",
-        "tidoctor inspect ./my-model --write-promise promise.json",
-    )
+@command(
+    app,
+    "tidoctor inspect ./my-model",
+    "tidoctor inspect ./my-model --all --match '*.q_proj.weight' --format json",
+    "tidoctor inspect ./my-model --write-promise promise.json",
 )
 def inspect(
     sources: options.Sources,

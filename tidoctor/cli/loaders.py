@@ -10,7 +10,7 @@ from tidoctor import completion
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.report.style import When
 from tidoctor.report.verdict import Exit
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(cls=Command, epilog=epilog("tidoctor loaders", "tidoctor loaders candle"))
+@command(app, "tidoctor loaders", "tidoctor loaders candle")
 def loaders(
     name: Annotated[
         str | None,

@@ -12,7 +12,7 @@ from tidoctor.cli import options
 from tidoctor.cli.judging import settings
 from tidoctor.cli.options import Full
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.cli.writing import form_of, sent_to, treat
 from tidoctor.report.style import When
 
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(
-    cls=Command,
-    epilog=epilog(
-        "tidoctor repair ./my-model ./healed --dry-run",
-        "tidoctor repair ./my-model ./healed --as causal-lm --donor ./base-model",
-        "tidoctor repair ./my-model ./healed --accept H05",
-        "tidoctor repair ./my-model ./healed --for candle@0.7.1 --for vllm",
-    )
+@command(
+    app,
+    "tidoctor repair ./my-model ./healed --dry-run",
+    "tidoctor repair ./my-model ./healed --as causal-lm --donor ./base-model",
+    "tidoctor repair ./my-model ./healed --accept H05",
+    "tidoctor repair ./my-model ./healed --for candle@0.7.1 --for vllm",
 )
 def repair(
     source: options.Source,

@@ -8,7 +8,7 @@ import tidoctor
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.cli.writing import form_of, sent_to, treat
 from tidoctor.report.style import When
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(cls=Command, epilog=epilog("tidoctor tie ./my-model ./tied"))
+@command(app, "tidoctor tie ./my-model ./tied")
 def tie(
     source: options.Source,
     dest: options.Dest,

@@ -8,7 +8,7 @@ import tidoctor
 from tidoctor.cli import options
 from tidoctor.cli.options import Plain
 from tidoctor.cli.telling import delivery
-from tidoctor.cli.verb import Command, epilog, verb
+from tidoctor.cli.verb import command, verb
 from tidoctor.cli.writing import form_of, sent_to, treat
 from tidoctor.report.style import When
 
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 app = verb()
 
 
-@app.command(
-    cls=Command,
-    epilog=epilog(
-        "tidoctor untie ./my-model ./untied",
-        "tidoctor untie ./my-model ./untied --for candle@0.7.1",
-    )
+@command(
+    app,
+    "tidoctor untie ./my-model ./untied",
+    "tidoctor untie ./my-model ./untied --for candle@0.7.1",
 )
 def untie(
     source: options.Source,

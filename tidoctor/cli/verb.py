@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import typer
 import typer.core
 
 from tidoctor.cli.coercion import PlainWords
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _EXIT_CODES = """
 \b
@@ -19,13 +24,18 @@ With several sources the worst wins: 3 over 1 over 0.
 """
 
 
-class Command(PlainWords, typer.core.TyperCommand):
+class _Command(PlainWords, typer.core.TyperCommand):
     """What a verb is on the command line."""
 
 
 def epilog(*examples: str) -> str:
     """What a help page ends with."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples) + "\n" + _EXIT_CODES
+
+
+def command(app: typer.Typer, *examples: str) -> Callable[[Function], Function]:
+    """What enters a function as the command of `app`, whose help page ends in these examples."""
+    return app.command(cls=_Command, epilog=epilog(*examples))
 
 
 def verb() -> typer.Typer:

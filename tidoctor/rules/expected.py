@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from tidoctor.checkpoint import CONFIG
+from tidoctor.checkpoint import CONFIG, nbytes
 from tidoctor.errors import Unreadable
 from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable
@@ -376,7 +376,7 @@ def biases_contradict(view: View) -> Iterator[Finding]:
 def _all_zero(view: View, names: Sequence[str]) -> bool | None:
     """Whether these tensors hold nothing but zero bytes; None where they are too many to read."""
     tensors = [view.tensors[n] for n in names]
-    if sum(t.nbytes for t in tensors) > _MOST_BYTES:
+    if nbytes(tensors) > _MOST_BYTES:
         return None
     for tensor in tensors:
         try:

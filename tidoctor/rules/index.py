@@ -15,14 +15,13 @@ from tidoctor.rules.rule import (
     advice,
     consent,
     found,
+    reindex,
     rule,
     safe,
 )
 from tidoctor.rules.subject import missing_shards
 from tidoctor.rules.view import View
 from tidoctor.rules.wording import tensor_count
-
-_REINDEX = {"op": "reindex"}
 
 
 def _index(view: View) -> Index:
@@ -160,7 +159,7 @@ def phantom_entry(view: View) -> Iterator[Finding]:
                 )
                 for n in lost[:4]
             ),
-            cure=consent("remove the entries from the index", _REINDEX),
+            cure=consent("remove the entries from the index", reindex()),
             caution="if the tensor was lost on export, the entry is its last trace",
         )
 
@@ -189,7 +188,7 @@ def _taking_in(view: View, files: set[str], summary: str) -> Cure | None:
     names = [n for w in extras for n in w.header.names]
     if len(set(names)) < len(names) or not set(names).isdisjoint(view.checkpoint.tensors):
         return None
-    return safe(summary, *({"op": "adopt", "file": w.name} for w in extras), _REINDEX)
+    return safe(summary, *({"op": "adopt", "file": w.name} for w in extras), reindex())
 
 
 @rule("S04", "unlisted-tensor")
@@ -220,7 +219,7 @@ def unlisted_tensor(view: View) -> Iterator[Finding]:
             at=_line(index, "weight_map"),
             tensors=unlisted,
             evidence=(Evidence(index.file, f"no entry for {some(unlisted, 3)}"),),
-            cure=safe("write the index from the headers", _REINDEX),
+            cure=safe("write the index from the headers", reindex()),
         )
 
 
@@ -262,7 +261,7 @@ def bad_index(view: View) -> Iterator[Finding]:
         at=Location(index.file, problems[0].line if problems else None),
         tensors=tuple(n for n, _ in index.refused),
         evidence=tuple(Evidence(index.file, s) for s in said[:8]),
-        cure=safe("write the index from the headers", _REINDEX) if curable else None,
+        cure=safe("write the index from the headers", reindex()) if curable else None,
     )
 
 
@@ -292,7 +291,7 @@ def wrong_total_size(view: View) -> Iterator[Finding]:
             f"total_size in {index.file} is {written}; the tensors take {total} bytes",
             at=_line(index, "metadata", "total_size"),
             evidence=(Evidence("size", f"{total} bytes in all tensors", total),),
-            cure=safe("write the index anew", _REINDEX),
+            cure=safe("write the index anew", reindex()),
         )
 
 

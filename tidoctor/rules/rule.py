@@ -110,6 +110,11 @@ def rename(old: str, new: str) -> Operation:
     return {"op": "rename", "from": old, "to": new}
 
 
+def reindex() -> Operation:
+    """The operation that writes the index from the headers."""
+    return {"op": "reindex"}
+
+
 def set_key(*path: str, value: object) -> Operation:
     """The operation that writes a key of config.json."""
     return {"op": "set", "path": list(path), "value": value}

@@ -17,6 +17,7 @@ from tidoctor.rules.rule import (
     advice,
     consent,
     found,
+    reindex,
     rule,
     safe,
 )
@@ -24,7 +25,6 @@ from tidoctor.rules.subject import missing_shards
 from tidoctor.rules.view import View
 from tidoctor.rules.wording import tensor_count
 
-_REINDEX = {"op": "reindex"}
 _KNOWN = ("diffusion_pytorch_model", "open_clip_", "adapter_model", "pytorch_lora_weights")
 
 
@@ -53,7 +53,7 @@ def no_index(view: View) -> Iterator[Finding]:
         f"{len(shards)} numbered shards have no index",
         at=Location(shards[0]),
         evidence=(Evidence("folder", f"holds {shards[0]} … {shards[-1]} and no {INDEX}"),),
-        cure=None if gap or not c.tensors else safe("write the index from the headers", _REINDEX),
+        cure=None if gap or not c.tensors else safe("write the index from the headers", reindex()),
     )
 
 
@@ -294,7 +294,7 @@ def unknown_file_name(view: View) -> Iterator[Finding]:
         f"no loader looks for {printable(name)}; transformers wants {SINGLE}",
         at=Location(name),
         evidence=(Evidence("folder", f"neither {SINGLE} nor {INDEX}"),),
-        cure=None if vendor or not c.tensors else safe(f"name it {SINGLE}", _REINDEX),
+        cure=None if vendor or not c.tensors else safe(f"name it {SINGLE}", reindex()),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.checkpoint import Checkpoint, Tensor, nbytes
 from tidoctor.rules.values import Progress
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def statistics(
 ) -> dict[str, Statistics | None]:
     """Of each tensor by name; None for types whose values numpy cannot be told to read."""
     chosen = sorted(tensors, key=lambda t: (t.section.file, t.span.begin))
-    total, done = sum(t.nbytes for t in chosen), 0
+    total, done = nbytes(chosen), 0
     found: dict[str, Statistics | None] = {}
     for tensor in chosen:
         decode = decoder(tensor.dtype)

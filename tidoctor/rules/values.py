@@ -17,7 +17,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tidoctor.checkpoint import Checkpoint, Reader, Span, Tensor, WeightFile
+from tidoctor.checkpoint import Checkpoint, Reader, Span, Tensor, WeightFile, nbytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ def survey(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str
     In a folder two threads take one tensor after the other; far away, one does.
     """
     tensors = sorted(checkpoint.tensors.values(), key=lambda t: (t.section.file, t.span.begin))
-    total = sum(t.nbytes for t in tensors)
+    total = nbytes(tensors)
     done = 0
     found = {}
     here = hasattr(checkpoint.source, "pieces")

@@ -15,7 +15,7 @@ from tidoctor.errors import Refused
 from tidoctor.finding import Operation
 from tidoctor.loaders import Record, rotary
 from tidoctor.names import printable, some
-from tidoctor.rules.rule import CannotRun, NotApplicable, rename, set_key
+from tidoctor.rules.rule import CannotRun, NotApplicable, reindex, rename, set_key
 from tidoctor.tying import copies, drops
 
 
@@ -158,7 +158,7 @@ def _prefixed(view: rules.View, _: Sequence[Record]) -> Change | None:
 
 def _filed(view: rules.View, _: Sequence[Record]) -> Change:
     words = "name the files, and write the index, as loaders expect"
-    return Change("files", words, Effort.HEADER, ({"op": "reindex"},))
+    return Change("files", words, Effort.HEADER, (reindex(),))
 
 
 # --- keys of config.json --------------------------------------------------------------------------

@@ -130,8 +130,8 @@ class Config:
         strange = [each for each in sorted(self.extras - known - self.plain.to_dict().keys())
                    if self.strange(each, [*row["fields"], *inside])]  # fmt: skip
         if strange:
-            usual = extra_defaults(self.kind)
-            row["strange"] = {each: usual.get(each) for each in strange}
+            extras = extra_defaults(self.kind)
+            row["strange"] = {each: extras.get(each) for each in strange}
         for key in getattr(self.kind, "sub_configs", {}) or {}:
             if key not in parts and self.values.get(key, 0) is None:
                 optional = self.optional_part(key)

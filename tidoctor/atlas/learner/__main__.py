@@ -13,6 +13,7 @@ from tidoctor.atlas.learner.table import finished, learn_all, one_line_each
 
 DATA = Path(__file__).parent.with_name("families.json")
 
+
 def main() -> None:
     """Learn everything and write families.json; classes left out are listed on stderr."""
     os.environ["HF_HUB_OFFLINE"] = "1"

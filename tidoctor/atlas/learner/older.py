@@ -13,6 +13,7 @@ from tidoctor.atlas.learner.known import model_types_by_class, tasks_of_classes
 
 _ROOT = Path(__file__).parents[3]
 
+
 def print_v4() -> None:
     """Run by a transformers 4 interpreter: class name -> effective default of the flag.
 

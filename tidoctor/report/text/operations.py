@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor
+from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, nbytes
 from tidoctor.finding import Operation
 from tidoctor.names import printable
 from tidoctor.patterns import collapse, template
@@ -126,7 +126,7 @@ def _casts(group: Sequence[Operation], tensors: Mapping[str, Tensor]) -> list[st
             ways.setdefault(f"{row.stored} → {row.dtype}", []).append(row)
     return [
         f"{units.plural(len(rows), 'tensor')}: {printable(way)} "
-        f"({units.size(sum(row.nbytes for row in rows))})"
+        f"({units.size(nbytes(rows))})"
         for way, rows in ways.items()
     ]
 
@@ -145,7 +145,7 @@ def _extent(names: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
     rows = [tensors[name] for name in names if name in tensors]
     if not rows:
         return ""
-    first, size = rows[0], units.size(sum(row.nbytes for row in rows))
+    first, size = rows[0], units.size(nbytes(rows))
     kind = f"{units.shape(first.shape)} {printable(first.dtype)}, " if len(rows) == 1 else ""
     return f" ({kind}{size})"
 
