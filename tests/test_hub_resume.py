@@ -20,9 +20,10 @@ from fakehub import FakeHub, safetensors
 from fakehub.faults import Fault
 
 import tidoctor
-from tidoctor import continuing
+from tidoctor import continuing, writer
 from tidoctor.__main__ import main
 from tidoctor.continuing import JOURNAL
+from tidoctor.errors import Unreadable, Unwritable
 from tidoctor.source import distant
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ ROWS, WIDTH = 1 << 17, 128  # 32 MB of BF16
 CHILD = f"""
 import sys
 import os
-from tidoctor import continuing
+from tidoctor import continuing, writer
 from tidoctor.source import distant
 distant.POURED = {PART}
 continuing.WORTH = int(os.environ.get("WORTH", continuing.WORTH))
@@ -216,7 +217,33 @@ def outside(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
     journal.write_text(journal.read_text().replace(weights.name, f"../{precious.name}"))
 
 
-HARMS = (harmed, shorter, digest, end, rubbish, link, name, outside)
+def journal_link(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
+    journal.unlink()
+    journal.symlink_to(precious)
+
+
+def journal_name(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
+    journal.unlink()
+    journal.hardlink_to(precious)
+
+
+def journal_folder(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
+    journal.unlink()
+    (journal / "x").mkdir(parents=True)
+
+
+def pipe(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
+    os.mkfifo(weights.parent / "pipe")
+    weights.unlink()
+    os.mkfifo(weights)
+
+
+def surrogate(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
+    journal.write_text("\n".join(json.dumps(["\ud800" + row[0], *row[1:]]) for row in rows))
+
+
+HARMS = (harmed, shorter, digest, end, rubbish, link, name, outside, journal_link, journal_name,
+         journal_folder, pipe, surrogate)  # fmt: skip
 
 
 def test_another_commit_has_other_bytes(models: FakeHub, tmp_path: Path) -> None:
@@ -299,6 +326,61 @@ def test_much_that_came_before_an_error_stays(
     models.faults.clear()
     assert finish(models, tmp_path / "out", *GRAFT) <= whole - (40 << 20) + SLACK
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+@pytest.fixture
+def kept(models: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a repair in this process left when the network was lost for good."""
+    monkeypatch.setattr(continuing, "WORTH", 8 << 20)
+    begun = len(models.log)
+    gone = Fault("status", "*.safetensors", "cdn", status=403, when=lambda: sent(models, begun) > 40 << 20)
+    models.faults.append(gone)
+    with pytest.raises(Unreadable):
+        tidoctor.repair("org/lost", tmp_path / "out", donor="org/base")
+    models.faults.clear()
+    return leftover(tmp_path)
+
+
+def test_another_process_goes_on_while_the_one_that_failed_lives(
+    models: FakeHub, tmp_path: Path, kept: Path
+) -> None:
+    begun = len(models.log)
+    with start(tmp_path / "out", *GRAFT) as process:
+        _, told = process.communicate()
+    assert process.returncode == 0, told
+    assert sent(models, begun) < 50 << 20
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_was_kept_stays_when_the_next_run_does_not_get_far(
+    models: FakeHub, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("Ground", "cost_of"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(writer, name, stop)
+            tidoctor.repair("org/lost", tmp_path / "out", donor="org/base")
+    with monkeypatch.context() as patch, pytest.raises(Unwritable, match="no space left"):
+        patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+        tidoctor.repair("org/lost", tmp_path / "out", donor="org/base")
+    assert finish(models, tmp_path / "out", *GRAFT) < 50 << 20
+    right(models, tmp_path / "out")
+
+
+def test_all_that_came_is_there_after_an_interruption_at_the_end(
+    models: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(writer, "settle", stop)
+        tidoctor.repair("org/lost", tmp_path / "out", donor="org/base")
+    assert "the same command goes on from there" in caplog.text
+    assert finish(models, tmp_path / "out", *GRAFT) < SLACK
+    right(models, tmp_path / "out")
 
 
 def test_a_full_disk_leaves_nothing(

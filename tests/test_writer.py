@@ -882,17 +882,30 @@ def test_killed_before_a_call_to_the_system(
     assert state(sharded) == untouched
 
 
+def no_lock(handle: int, operation: int) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.mark.parametrize("locks", [True, False])
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(
-    source: Path, tmp_path: Path
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
 ) -> None:
+    """Who lives holds a lock; on file systems without any the number of the process counts."""
+    if not locks:
+        monkeypatch.setattr("fcntl.flock", no_lock)
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
     with subprocess.Popen(["sleep", "60"]) as living:
-        stays = {f".out.tidoctor-{living.pid}.partial", f".other.tidoctor-{dead.pid}.partial",
-                 ".out.tidoctor-x.partial"}  # fmt: skip
-        goes = {f".out.tidoctor-{dead.pid}.partial", f".out.tidoctor-{os.getpid()}.partial"}
+        stays = {f".other.tidoctor-{dead.pid}.partial", ".out.tidoctor-x.partial"}
+        goes = {f".out.tidoctor-{dead.pid}.partial", f".out.tidoctor-{os.getpid()}.partial",
+                f".out.tidoctor-{dead.pid}-7.partial"}  # fmt: skip
+        (goes if locks else stays).add(f".out.tidoctor-{living.pid}.partial")
         for name in stays | goes:
             (tmp_path / name / "sub").mkdir(parents=True)
+            os.mkfifo(tmp_path / name / "sub" / "pipe")
+        for number, make in enumerate((Path.touch, os.mkfifo, lambda p: p.symlink_to(tmp_path))):
+            stays.add(f".out.tidoctor-{dead.pid}-{number}.partial")
+            make(tmp_path / f".out.tidoctor-{dead.pid}-{number}.partial")
         writer.write(planned(source, UNTIE), tmp_path / "out")
         living.kill()
     assert {p.name for p in tmp_path.iterdir()} == {"source", "out"} | stays
@@ -901,17 +914,59 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(
 def test_a_folder_that_is_being_written_elsewhere_stays(source: Path, tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
-    # As seen from another container: the number is nobody's, the lock is held.
-    other = tmp_path / f".out.tidoctor-{dead.pid}.partial"
-    other.mkdir()
-    lock = staging._lock(other)
+    # As seen from another container: the number is nobody's, or this one's; the lock is held.
+    others = [tmp_path / f".out.tidoctor-{pid}.partial" for pid in (dead.pid, os.getpid())]
+    for other in others:
+        other.mkdir()
+    locks = [staging._lock(other) for other in others]
     try:
         writer.write(planned(source, UNTIE), tmp_path / "out")
-        assert other.exists()
+        assert all(other.exists() for other in others)
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
     writer.write(planned(source, UNTIE), tmp_path / "out", force=True)
-    assert not other.exists()
+    assert not any(other.exists() for other in others)
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_of_two_at_once_in_one_process_one_wins(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    if not locks:
+        monkeypatch.setattr("fcntl.flock", no_lock)
+    result = planned(source, UNTIE)
+    expected = writer.write(result, tmp_path / "alone")
+    begun: list[str] = []
+
+    def second(what: str, done: int, total: int) -> None:
+        if not begun:
+            begun.append(what)
+            writer.write(result, tmp_path / "out")
+
+    with pytest.raises(Unwritable, match="has come into being meanwhile"):
+        writer.write(result, tmp_path / "out", progress=second)
+    assert begun
+    assert tensors(tmp_path / "out") == tensors(expected.dest)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "out", "source"]
+
+
+def test_a_folder_taken_away_before_it_is_locked_is_made_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that sees it in between cannot know that someone lives there."""
+    lock, swept = staging._lock, []
+
+    def late(folder: Path) -> int:
+        if not swept:
+            swept.append(folder)
+            staging.remove(folder)
+        return lock(folder)
+
+    monkeypatch.setattr(staging, "_lock", late)
+    writer.write(planned(source, UNTIE), tmp_path / "out")
+    assert swept
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
 
 
 # --- size --------------------------------------------------------------------------------------

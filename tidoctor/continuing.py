@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.pouring import Marks
 from tidoctor.source.distant import Distant
-from tidoctor.staging import Stage, is_own, remove
+from tidoctor.staging import Stage, is_plain, remove, settle
 
 log = logging.getLogger("tidoctor")
 
@@ -52,8 +51,10 @@ class Journal:
         self.kept = self.come = 0
         for line in _lines(folder / JOURNAL):
             self._read(line)
-        names = {name for name, _, _ in self._marks}
-        _clear(folder, {name for name in names if _ours(folder, name)} | {JOURNAL})
+        names = {JOURNAL, *(name for name, _, _ in self._marks)}
+        ours = {name for name in names if _ours(folder, name)}
+        _clear(folder, ours)
+        self._goes_on = JOURNAL in ours
 
     def begin(self, parts: Iterable[Part]) -> None:
         """Keep those files that these are made of the same bytes as, and write on from here."""
@@ -72,7 +73,8 @@ class Journal:
         for name in self._staying:
             status = (self._folder / name).stat()
             self.kept += min(status.st_size, getattr(status, "st_blocks", 0) * 512)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        flags |= 0 if self._goes_on else os.O_CREAT | os.O_EXCL
         self._handle = os.open(self._folder / JOURNAL, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
         os.write(self._handle, b"\n")  # whatever was written last may have no end
 
@@ -96,6 +98,7 @@ class Journal:
 
         Tells of it. Other errors, such as a full disk, are not mended by going on.
         """
+        stage.stays = False
         try:
             yield
         except (Unreadable, KeyboardInterrupt):
@@ -108,10 +111,11 @@ class Journal:
             raise
 
     def end(self) -> None:
-        """The result is complete: the journal goes."""
+        """The result is complete and on the disk: the journal goes."""
         if self._handle >= 0:
             (self._folder / JOURNAL).unlink()
             self.close()
+            settle(self._folder)
 
     def close(self) -> None:
         """Close the file."""
@@ -143,7 +147,7 @@ def _lines(path: Path) -> list[bytes]:
     except OSError:
         return []
     with os.fdopen(handle, "rb") as f:
-        if not _plain(os.fstat(handle)):
+        if not is_plain(os.fstat(handle)):
             return []
         return f.read(_LONGEST).split(b"\n")
 
@@ -151,7 +155,9 @@ def _lines(path: Path) -> list[bytes]:
 def _inner(name: str) -> bool:
     path = PurePath(name)
     outside = not path.parts or path.is_absolute() or path.drive or ".." in path.parts
-    return not outside and "\0" not in name
+    # Half a surrogate pair, which JSON can spell and a file system may not know.
+    written = not any("\ud800" <= letter <= "\udfff" for letter in name)
+    return not outside and written and "\0" not in name
 
 
 def _ours(folder: Path, name: str) -> bool:
@@ -162,13 +168,9 @@ def _ours(folder: Path, name: str) -> bool:
     path = folder / name
     try:
         inner = [folder / part for part in PurePath(name).parents]
-        return not any(p.is_symlink() for p in inner) and _plain(path.lstat())
+        return not any(p.is_symlink() for p in inner) and is_plain(path.lstat())
     except OSError:
         return False
-
-
-def _plain(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_own(status)
 
 
 def _recipe(part: Part) -> str | None:

@@ -11,10 +11,12 @@ import errno
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from tidoctor.handles import UNSUPPORTED
@@ -22,6 +24,10 @@ from tidoctor.handles import UNSUPPORTED
 _AT_FDCWD = -100  # fcntl.h
 _NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
 _EXCHANGE = 2  # linux/fs.h, RENAME_EXCHANGE
+
+# The number of a process, and that of one of its folders when it has several for one place.
+_NUMBERED = r"(\d{1,9})(?:-\d{1,9})?\.partial"
+_LIVING: set[Path] = set()  # folders that this process fills
 
 
 @dataclass(slots=True)
@@ -37,35 +43,60 @@ def staged(place: Path, mark: str | None = None) -> Iterator[Stage]:
     """A folder beside `place`, removed at the end if it was not published and need not stay.
 
     It is empty, unless an earlier process left one for the same place with a file called `mark` in
-    it: then that is it. Raises OSError when it cannot be made.
+    it: then that is it, and it stays until someone decides otherwise. Raises OSError when it cannot
+    be made.
     """
-    folder = place.with_name(f".{place.name}.tidoctor-{os.getpid()}.partial")
-    lock = _taken_over(place, folder, mark) if mark else None
-    sweep(place, but=folder if lock is not None else None)
-    stage = Stage(folder)
+    taken = _taken_over(place, mark) if mark else None
+    folder, lock = taken or _made(place)
+    stage = Stage(folder, stays=taken is not None)
     try:
-        if lock is None:
-            folder.mkdir()
-            lock = _lock(folder)
+        sweep(place)
         yield stage
     finally:
-        if lock is not None and lock >= 0:
-            os.close(lock)
         # After an exchange this is the old folder, which has to go as well.
         if not stage.stays:
             remove(folder)
+        _LIVING.discard(folder)
+        _release(lock)
 
 
-def sweep(place: Path, but: Path | None = None) -> None:
+def sweep(place: Path) -> None:
     """Remove what processes that are gone have left beside `place`."""
-    for path in _leftovers(place):
-        if path != but:
-            remove(path)
+    for path, lock in _leftovers(place):
+        remove(path)
+        _release(lock)
 
 
-def _leftovers(place: Path) -> Iterator[Path]:
-    """The hidden folders of processes that are gone beside `place`."""
-    pattern = re.compile(re.escape(f".{place.name}.tidoctor-") + r"(\d{1,9})\.partial")
+def _made(place: Path) -> tuple[Path, int]:
+    """A new hidden folder, and the lock on it."""
+    for folder in _names(place):
+        try:
+            folder.mkdir()
+            _LIVING.add(folder)
+            return folder, _lock(folder)
+        except (FileExistsError, BlockingIOError):
+            continue  # of another thread; or a sweep found it before it was locked
+        except OSError:
+            with suppress(OSError):
+                folder.rmdir()
+            raise
+    raise AssertionError("there is always one more name")
+
+
+def _names(place: Path) -> Iterator[Path]:
+    """Names of this process for a hidden folder beside `place`, without end."""
+    for number in count():
+        more = f"-{number}" if number else ""
+        yield place.with_name(f".{place.name}.tidoctor-{os.getpid()}{more}.partial")
+
+
+def _leftovers(place: Path) -> Iterator[tuple[Path, int]]:
+    """The hidden folders beside `place` that nobody fills any more, and a lock on each.
+
+    Who fills one holds a lock on it. Where there are no locks the number in its name has to do,
+    though in another container it may be that of a process here, or of none.
+    """
+    pattern = re.compile(re.escape(f".{place.name}.tidoctor-") + _NUMBERED)
     try:
         names = os.listdir(place.parent)  # noqa: PTH208 - names, not paths
     except OSError:
@@ -73,51 +104,52 @@ def _leftovers(place: Path) -> Iterator[Path]:
     for name in names:
         found = pattern.fullmatch(name)
         path = place.parent / name
-        if found and path.is_dir() and not path.is_symlink() and _abandoned(path, int(found[1])):
-            yield path
+        if not found or path in _LIVING or path.is_symlink() or not path.is_dir():
+            continue
+        try:
+            lock = _lock(path)
+        except OSError:
+            continue
+        if lock >= 0 or int(found[1]) == os.getpid() or not _alive(int(found[1])):
+            yield path, lock
 
 
-def _taken_over(place: Path, folder: Path, mark: str) -> int | None:
-    """Give `folder` to the hidden folder that has most in its `mark`; its lock, None without one.
+def _taken_over(place: Path, mark: str) -> tuple[Path, int] | None:
+    """The leftover that has most in its `mark`, under a name of this process, and the lock on it.
 
     Only a folder of the user's own is taken over: what others made may hold links to anything.
     """
-    best, most = None, 0
-    for path in _leftovers(place):
-        with suppress(OSError):
-            size = (path / mark).lstat().st_size
-            if size > most and is_own(path.lstat()):
-                best, most = path, size
+    best, held, most = None, -1, 0
+    for path, lock in _leftovers(place):
+        size = _marked(path, mark)
+        if size > most:
+            _release(held)
+            best, held, most = path, lock, size
+        else:
+            _release(lock)
     if best is None:
         return None
-    lock = -1
+    for folder in _names(place):
+        try:
+            if folder != best:
+                _rename(best, folder)
+        except FileExistsError:
+            continue
+        except OSError:
+            _release(held)
+            return None
+        _LIVING.add(folder)
+        return folder, held
+    raise AssertionError("there is always one more name")
+
+
+def _marked(folder: Path, mark: str) -> int:
+    """Bytes of the file called `mark` in a folder of the user's own, else 0."""
     try:
-        lock = _lock(best)
-        if best != folder:
-            remove(folder)  # left by a process of the same number as this one, if at all
-            best.rename(folder)
-    except OSError:  # someone else was quicker
-        if lock >= 0:
-            os.close(lock)
-        return None
-    return lock
-
-
-def _abandoned(folder: Path, pid: int) -> bool:
-    """Whether the process that made the folder is gone.
-
-    The number alone does not say: in containers each process may have the same, and those of
-    another container look dead. So its maker also holds a lock on the folder.
-    """
-    if pid != os.getpid() and _alive(pid):
-        return False
-    try:
-        lock = _lock(folder)
-    except BlockingIOError:
-        return False
-    if lock >= 0:
-        os.close(lock)
-    return True
+        status = (folder / mark).lstat()
+        return status.st_size if is_plain(status) and is_own(folder.lstat()) else 0
+    except OSError:
+        return 0
 
 
 def _alive(pid: int) -> bool:
@@ -133,26 +165,42 @@ def _alive(pid: int) -> bool:
 
 
 def _lock(folder: Path) -> int:
-    """A handle whose lock lasts until it is closed; -1 where folders cannot be locked.
+    """A handle whose lock lasts until it is released; -1 where folders cannot be locked.
 
-    Raises BlockingIOError when someone else holds it.
+    Raises BlockingIOError when someone else holds it or has taken the folder away, and OSError
+    when it cannot be opened as a folder.
     """
     if sys.platform == "win32":
         return -1
     import fcntl
 
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
+        handle = os.open(folder, flags)
+    except FileNotFoundError as e:
+        raise BlockingIOError(*e.args) from e
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
+    except BlockingIOError:
         os.close(handle)
-        if isinstance(e, BlockingIOError):
-            raise
+        raise
+    except OSError:
+        os.close(handle)
         return -1
+    # Whoever held it until now may have removed the folder, or given it another name.
+    try:
+        same = os.path.samestat(os.fstat(handle), folder.lstat())
+    except FileNotFoundError:
+        same = False
+    if not same:
+        os.close(handle)
+        raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(folder))
     return handle
+
+
+def _release(lock: int) -> None:
+    if lock >= 0:
+        os.close(lock)
 
 
 def is_own(status: os.stat_result) -> bool:
@@ -160,13 +208,18 @@ def is_own(status: os.stat_result) -> bool:
     return not hasattr(os, "getuid") or status.st_uid == os.getuid()
 
 
+def is_plain(status: os.stat_result) -> bool:
+    """Whether that is a file of this user's own that has no second name."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_own(status)
+
+
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, as far as that can be done."""
-    if path.is_symlink() or path.is_file():
+    """Remove a folder, or whatever else has that name, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         with suppress(OSError):
             path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def settle(folder: Path) -> None:
@@ -197,12 +250,18 @@ def publish(folder: Path, place: Path, *, force: bool) -> None:
     if force and os.path.lexists(place):
         if not _renameat2(folder, place, _EXCHANGE):
             _swap(folder, place)
-    elif not _renameat2(folder, place, _NOREPLACE):
-        if os.path.lexists(place):  # os.rename would replace an empty folder without a word
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
-        folder.rename(place)
+    else:
+        _rename(folder, place)
     with suppress(OSError):  # it is published; what the disk says now changes nothing
         _sync(place.parent)
+
+
+def _rename(old: Path, new: Path) -> None:
+    """Raises FileExistsError when something has the new name."""
+    if not _renameat2(old, new, _NOREPLACE):
+        if os.path.lexists(new):  # os.rename would replace an empty folder without a word
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+        old.rename(new)
 
 
 def _swap(folder: Path, place: Path) -> None:

@@ -102,28 +102,27 @@ def write(
     others = company(planned)
     with Origins() as origins, plain_words(dest, place), staged(place, JOURNAL) as stage:
         folder = stage.folder
-        journal = Journal(folder)
-        parts = _parts(
-            planned, others, Ground(folder, origins, form.link, scratch=True), form
-        )
-        journal.begin(parts)
-        if journal.kept:
-            log.warning("%s: goes on where an earlier run stopped", printable(str(dest)))
-        room_for_it = room(dest, place, cost_of(parts), journal.kept)
-        with closing(journal), journal.lasting(stage), room_for_it:
-            for name in () if form.delta else others.folders:
-                (folder / name).mkdir(parents=True, exist_ok=True)
-            mover = Mover(origins, _meter("copy", parts, progress))
-            overflows: dict[str, int] = {}
-            parts = tuple(
-                _write(part, folder / part.name, mover, overflows, journal) for part in parts
-            )
-            mover.moved = _meter("verify", parts, progress)
-            for part in parts:
-                verify(part, folder / part.name, mover, origins)
-            origins.confirm()
+        with closing(Journal(folder)) as journal:
+            ground = Ground(folder, origins, form.link, scratch=True)
+            parts = _parts(planned, others, ground, form)
+            journal.begin(parts)
+            if journal.kept:
+                log.warning("%s: goes on where an earlier run stopped", printable(str(dest)))
+            room_for_it = room(dest, place, cost_of(parts), journal.kept)
+            with room_for_it, journal.lasting(stage):
+                for name in () if form.delta else others.folders:
+                    (folder / name).mkdir(parents=True, exist_ok=True)
+                mover = Mover(origins, _meter("copy", parts, progress))
+                overflows: dict[str, int] = {}
+                parts = tuple(
+                    _write(part, folder / part.name, mover, overflows, journal) for part in parts
+                )
+                mover.moved = _meter("verify", parts, progress)
+                for part in parts:
+                    verify(part, folder / part.name, mover, origins)
+                origins.confirm()
+                settle(folder)
             journal.end()
-            settle(folder)
         publish(folder, place, force=force)
     made = sum(_is_made(row) for w in planned.weights if not w.whole for row in planned.rows(w))
     return Receipt(
