@@ -519,3 +519,45 @@ def test_lines_agree_with_a_search(value: dict[str, Any], indent: int | str, new
         # No inner key holds a "#" and a digit at its end, so the key is found on one line only.
         found = [i for i, line in enumerate(lines, 1) if line.strip().startswith(json.dumps(key))]
         assert [doc.line(key)] == found
+
+
+def _members(pairs: list[tuple[str, str]]) -> str:
+    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in pairs) + "}"
+
+
+LEAVES = st.sampled_from(["1", "null", '"a"', '"\\u0061"', '"x\\"y"', '""', "[]", '["a", "a"]'])
+REPEATING = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(st.tuples(st.sampled_from("abc"), inner), max_size=3).map(_members),
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(REPEATING)
+def test_a_repeated_key_is_seen_wherever_it_is(text: str) -> None:
+    repeated: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        repeated.extend({key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1})
+        return dict(pairs)
+
+    expected = json.loads(text, object_pairs_hook=look)
+    document = parse(text.encode())
+    assert document.data == expected
+    assert bool(repeated) == any(p.kind == "duplicate-key" for p in document.problems)
+
+
+@pytest.mark.parametrize("more", ["", ',"last":"a","first":"b"', ',"\\u0066irst":"b"'])
+def test_equal_texts_of_a_large_object_are_in_memory_once(more: str) -> None:
+    """An index names a few files for many tensors."""
+    members = ",".join(f'"t{n}":"model-0000{n % 3}"' for n in range(5000))
+    document = parse(f'{{"weight_map":{{"first":"b",{members}{more}}}}}'.encode())
+    assert isinstance(document.data, dict)
+    weight_map = document.data["weight_map"]
+    assert bool(document.problems) == bool(more)
+    assert list(weight_map.values())[1:4] == [f"model-0000{n}" for n in range(3)]
+    if not more:
+        assert len({*map(id, weight_map.values())}) == len({*weight_map.values()})

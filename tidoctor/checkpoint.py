@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -265,6 +265,18 @@ def parameters(rows: Iterable[Tensor]) -> int:
     """Number of elements of many rows together."""
     shapes = Counter(map(attrgetter("shape"), rows))
     return sum(elements(shape) * count for shape, count in shapes.items())
+
+
+Forms = Mapping[tuple[str, tuple[int, ...]], Sequence[str]]
+"""(dtype, shape) → the names of what has both; 90,000 tensors have some twenty of these."""
+
+
+def forms(rows: Mapping[str, Tensor]) -> Forms:
+    """The names of rows by dtype and shape, in their order."""
+    found: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
+    for name, row in rows.items():
+        found[row.dtype, row.shape].append(name)
+    return found
 
 
 def elements(shape: tuple[int, ...]) -> int:

@@ -108,12 +108,12 @@ def expectation(config: Mapping[str, Any], class_name: str) -> Expectation:
     unsaved = matching(of.unsaved, memory)
     if lost := [alias for alias, target in ties.items() if target not in memory]:
         raise NotCovered(f"nothing is known of the tensor that {lost[0]} is tied to")
-    saved: dict[str, tuple[int, ...]] | None = None
+    saved: Tensors | None = None
     disk_ties: Mapping[str, str] = ties
     reason = ""
     if of.disk is None:
         gone = {*ties, *unsaved}
-        saved = {name: shape for name, shape in memory.items() if name not in gone}
+        saved = {n: shape for n, shape in memory.items() if n not in gone} if gone else memory
     else:
         try:
             saved = expansion.uncut(of, resolved)

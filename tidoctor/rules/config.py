@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 
 from tidoctor.atlas import families
 from tidoctor.atlas.identity import HIDDEN
@@ -361,10 +360,10 @@ def dtype_contradicts(view: View) -> Iterator[Finding]:
         raise NotApplicable("config.json declares no float type")
     if view.packed or "quantization_config" in view.settings:
         raise NotApplicable("the weights are quantised")
-    sizes: dict[str, int] = {}
-    for tensor in view.tensors.values():
-        if len(tensor.shape) > 1 and tensor.dtype in FLOATS:
-            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.nbytes
+    sizes = Counter[str]()
+    for (dtype, shape), alike in view.own_forms.items():
+        if len(shape) > 1 and dtype in FLOATS:
+            sizes[dtype] += view.bytes_of(alike)
     total = sum(sizes.values())
     stored = max(sizes, key=lambda d: sizes[d], default=declared)
     yield from _odd_halves(view)
@@ -379,7 +378,9 @@ def dtype_contradicts(view: View) -> Iterator[Finding]:
         at=view.at(*path),
         evidence=(
             Evidence(str(view.at(*path)), f"{'.'.join(path)} is {brief(value)}", value),
-            Evidence("size", f"{sizes[stored]} of {total} bytes of matrices are {stored}", sizes),
+            Evidence(
+                "size", f"{sizes[stored]} of {total} bytes of matrices are {stored}", dict(sizes)
+            ),
         ),
         cure=consent(
             f"declare {stored}, or write a copy in {declared}",
@@ -391,7 +392,9 @@ def dtype_contradicts(view: View) -> Iterator[Finding]:
 
 def _odd_halves(view: View) -> Iterator[Finding]:
     """A tensor of one 16-bit float where the same tensor of the other layers has the other one."""
-    total = Counter(map(attrgetter("dtype"), view.tensors.values()))
+    total = Counter[str]()
+    for (dtype, _), alike in view.own_forms.items():
+        total[dtype] += len(alike)
     if not {"F16", "BF16"} <= total.keys():
         return
     kinds: dict[object, dict[str, list[str]]] = {}

@@ -42,11 +42,10 @@ def empty_placeholder(view: View) -> Iterator[Finding]:
     Cure: none in this file; export again with gathering, or convert the trainer's own shards.
     """
     table = view.checkpoint.tensors
-    names = [
-        n
-        for n, t in table.items()
-        if t.shape == (0,) and _PARAMETER.fullmatch(n) and not _beside_empty_matrix(n, table)
-    ]
+    empty = (n for (_, shape), alike in view.forms.items() if shape == (0,) for n in alike)
+    names = view.kinds.in_order(
+        n for n in empty if _PARAMETER.fullmatch(n) and not _beside_empty_matrix(n, table)
+    )
     if names:
         total = len(view.checkpoint.tensors)
         yield found(
@@ -82,11 +81,13 @@ def flat_parameter(view: View) -> Iterator[Finding]:
 
     Cure: none in this file; consolidate the shards of all ranks.
     """
-    flat = [
+    flat = view.kinds.in_order(
         n
-        for n, t in view.checkpoint.tensors.items()
-        if len(t.shape) == 1 and t.shape != (0,) and t.dtype in FLOATS and _MATRIX.fullmatch(n)
-    ]
+        for (dtype, shape), alike in view.forms.items()
+        if len(shape) == 1 and shape != (0,) and dtype in FLOATS
+        for n in alike
+        if _MATRIX.fullmatch(n)
+    )
     if flat:
         tensor = view.checkpoint.tensors[flat[0]]
         yield found(

@@ -180,7 +180,7 @@ class Fitted(Subject):
         method = stated.get("quant_method") if isinstance(stated, dict) else None
         if not isinstance(method, str) or method.lower() not in packing.STORED_PACKED:
             return False
-        plain = all(t.dtype in FLOATS for t in self.tensors.values())
+        plain = all(dtype in FLOATS for dtype, _ in self.own_forms)
         return plain and not self.modules
 
     @cached_property
@@ -193,7 +193,7 @@ class Fitted(Subject):
         """Why names and shapes are not those of plain weights, "" where they are."""
         if self.altered and self.kinds.first(is_adapter):
             return "an adapter is not merged"
-        matrices = {t.dtype for t in self.tensors.values() if len(t.shape) == 2}
+        matrices = {dtype for dtype, shape in self.own_forms if len(shape) == 2}
         return quantised(self.own_kinds, matrices) or ""
 
 

@@ -199,7 +199,7 @@ def quantisation_contradicted(view: View) -> Iterator[Finding]:
         return
     if first.method not in STORED_PACKED:
         raise CannotRun(f"what {brief(first.method) or 'the declared scheme'} stores is not known")
-    odd = sorted({t.dtype for t in view.tensors.values()} - FLOATS)
+    odd = sorted({dtype for dtype, _ in view.own_forms} - FLOATS)
     if odd:
         return
     dtype, _ = view.size_of(())
@@ -484,10 +484,11 @@ def dtype_of_few_readers(view: View) -> Iterator[Finding]:
     few: dict[str, list[str]] = {}
     first = min(known.since for known in DTYPES.values())
     late = {dtype for dtype, known in DTYPES.items() if known.since != first}
-    for name, tensor in view.checkpoint.tensors.items():
-        if tensor.dtype in late:
-            few.setdefault(tensor.dtype, []).append(name)
-    for dtype, names in sorted(few.items()):
+    for (dtype, _), alike in view.forms.items():
+        if dtype in late:
+            few.setdefault(dtype, []).extend(alike)
+    for dtype, alike in sorted(few.items()):
+        names = view.kinds.in_order(alike)
         yield found(
             NOTE,
             f"{len(names)} tensors are {dtype}, which safetensors reads since "

@@ -7,13 +7,13 @@ around names are peeled off first, so that a head called `module.lm_head.weight`
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from operator import attrgetter, eq
 
 from tidoctor.atlas import families
 from tidoctor.atlas.families import ClassFacts
-from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, shard_of
+from tidoctor.checkpoint import CONFIG, Checkpoint, Forms, Tensor, forms, nbytes, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location
 from tidoctor.names import brief, printable, some
@@ -131,6 +131,20 @@ class Subject:
     def own_kinds(self) -> Kinds:
         """The canonical names, by kinds."""
         return self.kinds if self.tensors is self.checkpoint.tensors else Kinds(self.tensors)
+
+    @cached_property
+    def forms(self) -> Forms:
+        """The names in the files by dtype and shape."""
+        return forms(self.checkpoint.tensors)
+
+    @cached_property
+    def own_forms(self) -> Forms:
+        """The canonical names by dtype and shape."""
+        return self.forms if self.tensors is self.checkpoint.tensors else forms(self.tensors)
+
+    def bytes_of(self, names: Iterable[str]) -> int:
+        """Length in bytes of tensors under their canonical names."""
+        return nbytes([*map(self.tensors.__getitem__, names)])
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:

@@ -5,6 +5,7 @@ Everything here is derived once and shared by the rules.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -117,9 +118,9 @@ class View(Fitted):
 
     def size_of(self, shape: tuple[int, ...]) -> tuple[str, int]:
         """(dtype, bytes) that a tensor of this shape takes in the dtype of most of the weights."""
-        weights: dict[str, int] = {}
-        for tensor in self.tensors.values():
-            weights[tensor.dtype] = weights.get(tensor.dtype, 0) + tensor.nbytes
+        weights = Counter[str]()
+        for (dtype, _), alike in self.own_forms.items():
+            weights[dtype] += self.bytes_of(alike)
         dtype = max(weights, key=lambda d: (weights[d], d), default="F32")
         return dtype, span_bytes(dtype, shape) or 0
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
 
 from tidoctor import rules
 from tidoctor.atlas.identity import Identity
-from tidoctor.checkpoint import Checkpoint, Tensor, nbytes
+from tidoctor.checkpoint import Checkpoint, Tensor, forms, nbytes
 from tidoctor.names import natural_key, printable
 from tidoctor.patterns import collapse
 from tidoctor.report import units
@@ -71,13 +70,10 @@ def _likeness(like: Identity | None) -> list[str]:
 def rows(tensors: Iterable[Tensor]) -> list[Row]:
     """Tensors of equal dtype and shape whose names differ in integers only, as one row each."""
     named = {tensor.name: tensor for tensor in tensors}
-    alike: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
-    for kind, name in zip(map(attrgetter("dtype", "shape"), named.values()), named, strict=True):
-        alike[kind].append(name)
     found = [
         (pattern, [*map(named.__getitem__, members)])
-        for group in alike.values()
-        for pattern, members in collapse(group)
+        for alike in forms(named).values()
+        for pattern, members in collapse(alike)
     ]
     return sorted(found, key=lambda row: (natural_key(row[1][0].name), row[0]))
 
