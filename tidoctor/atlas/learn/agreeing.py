@@ -6,6 +6,8 @@ A head and its body were learned each for itself, where the head does not simply
 part. Under one config the body's tensors stand in the head with the same shapes, and a kind of
 tensor that the head leaves out it leaves out always. No model is built for that, so a hundred
 configs cost what one build costs; where two disagree, the library says which of them is wrong.
+Where the facts about one tensor are written otherwise, its fields are those that are changed, for
+that is where one of the two may have learned a coincidence.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import functools
 import multiprocessing
 import random
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from typing import Any
 from tidoctor.atlas import data, families
 from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
-from tidoctor.atlas.learn import gates
+from tidoctor.atlas.learn import gates, siblings
 from tidoctor.atlas.learn.builds import config_class, default_values
 from tidoctor.atlas.learn.samples import (
     LEFT,
@@ -34,7 +37,8 @@ from tidoctor.atlas.learn.samples import (
     leaves,
 )
 from tidoctor.atlas.learn.scan import Rows, parts_in
-from tidoctor.atlas.learn.write import DATA, fields_of
+from tidoctor.atlas.learn.siblings import Row
+from tidoctor.atlas.learn.write import DATA, compared_in, fields_of, names_in
 
 COUNT = 150
 MOST = 12  # configs for one pair on which the two disagree
@@ -80,6 +84,24 @@ def disagreement(
     return left_out[0] if left_out else ""
 
 
+def in_question(head: Row, body: Row, before: str) -> dict[str, set[Any]]:
+    """Field -> constants beside it, for what a head and its body say otherwise of one tensor."""
+    texts: set[str] = set()
+    for form in ("memory", "disk"):
+        theirs = body.get(form, {}).get("tensors", {})
+        for name, said in head.get(form, {}).get("tensors", {}).items():
+            one, other = map(siblings.parsed, (said, theirs.get(name.removeprefix(before))))
+            if one and other and one != other:
+                texts |= {*one[0], *other[0], one[1], other[1]}
+    found: dict[str, set[Any]] = defaultdict(set)
+    for text in filter(None, texts):
+        for path in names_in(text):
+            found[path]
+        for path, constants in compared_in(text).items():
+            found[path] |= constants
+    return found
+
+
 def held(root: str, pair: tuple[str, str, str], count: int = COUNT) -> list[Values]:
     """Raw configs under which a head and its body disagree. Runs in a worker."""
     name, body, before = pair
@@ -90,13 +112,16 @@ def held(root: str, pair: tuple[str, str, str], count: int = COUNT) -> list[Valu
     except Exception:
         return found
     read = fields_of(name, rows) | fields_of(body, rows)
+    apart = in_question(rows[name], rows[body], before)
+    known = dict(leaves(base))
     fields = [
         (path, options)
-        for path, value in leaves(base)
+        for path in {**known, **apart}
         if path in read and not is_inert(path) and not LEFT.search(path)
-        and not isinstance(value, str)
-        and (options := alternatives(path, value, set(), [])[:6])
+        and (path in apart or not isinstance(known[path], str))
+        and (options := alternatives(path, known.get(path), apart.get(path, set()), [])[:9])
     ]  # fmt: skip
+    first = [field for field in fields if field[0] in apart]
     chance = random.Random(name)
     there: dict[str, bool] = {}
     until = time.process_time() + SECONDS
@@ -105,7 +130,8 @@ def held(root: str, pair: tuple[str, str, str], count: int = COUNT) -> list[Valu
             if time.process_time() > until or len(found) > MOST:
                 break
             raw = base
-            for path, options in chance.sample(fields, min(len(fields), turn and 5)):
+            some = first if first and turn % 4 else fields
+            for path, options in chance.sample(some, min(len(some), turn and turn % 5 + 1)):
                 raw = altered(raw, path, chance.choice(options))
             try:
                 head, own = expectation(raw, name).memory, expectation(raw, body).memory

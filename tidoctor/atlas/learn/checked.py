@@ -70,7 +70,6 @@ PINS: dict[str, dict[str, list[Any]]] = {
     "Phi4MultimodalForCausalLM": {"audio_config.bias_symmetric": [False]},
     "PerceiverForImageClassificationLearned": {"cross_attention_shape_for_attention": ["kv"]},
     # Sizes in which two fields cannot be told apart.
-    "SEWDForCTC": {"attention_head_size": [None]},
     "HYV3Model": {"num_shared_experts": [1]},
     # Fields that are objects, whose members the library reads one by one.
     "DeepseekV4Model": _RATES,
@@ -179,7 +178,16 @@ FIELDS: dict[str, dict[str, Any]] = {
             "types": ["a number"],
         },
     },
-    "step3p5": {"hidden_act": {"always": "'silu'"}},
+    "step3p5": {
+        "hidden_act": {"always": "'silu'"},
+        "attention_other_setting": _OBJECT,
+        "num_sliding_attention_heads": {
+            "default": "num_attention_heads if attention_other_setting is None"
+            " else attention_other_setting['num_attention_heads']"
+            " if 'num_attention_heads' in attention_other_setting else num_attention_heads",
+        },
+    },
+    "granite4_vision": {"deepstack_layer_map": {"default": "None", "types": ["a list"]}},
     "dpt": {
         "neck_ignore_stages": {
             "default": "[0, 1] if is_hybrid else []",
