@@ -45,6 +45,19 @@ GEMMA: dict[str, Any] = {
     "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 100,
     "layer_types": [*["sliding_attention"] * 5, "full_attention"],
 }  # fmt: skip
+STEP: dict[str, Any] = {
+    "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_attention_groups": 2, "head_dim": 16, "intermediate_size": 32,
+    "layer_types": ["full_attention", "sliding_attention"],
+    "mlp_layer_types": ["dense", "dense"],
+}  # fmt: skip
+STEP_VISION: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2}
+GLM: dict[str, Any] = {
+    "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 32, "n_routed_experts": 4,
+    "moe_intermediate_size": 16,
+}  # fmt: skip
+SWITCH: dict[str, Any] = {"d_model": 32, "d_ff": 16, "num_layers": 4, "num_experts": 2, "vocab_size": 99}
 CLIP: dict[str, Any] = {"hidden_size": 96, "num_hidden_layers": 1, "intermediate_size": 16}
 SPEECH = "FastSpeech2ConformerModel"
 HALF: dict[str, Any] = {
@@ -71,6 +84,19 @@ RIGHT: list[tuple[str, Config]] = [
     ("CLIPModel", {"text_config": CLIP | {"hidden_size": 64}, "text_config_dict": CLIP}),
     ("Qwen2Model", {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 8,
                     "num_key_value_heads": None, "vocab_size": 100, "intermediate_size": 16}),
+    ("KimiLinearForCausalLM", KIMI | {"q_lora_rank": 24}),
+    *[("Step3p7Model", {"text_config": STEP | other, "vision_config": STEP_VISION}) for other in (
+        {}, {"num_sliding_attention_heads": 6}, {"attention_other_setting": {"num_attention_heads": 6}},
+    )],
+    ("Glm4MoeModel", GLM | {"use_qk_norm": True, "head_dim": 24}),
+    *[("SwitchTransformersEncoderModel", SWITCH | steps) for steps in (
+        {"encoder_sparse_step": 1, "decoder_sparse_step": 2},
+        {"num_sparse_encoder_layers": 0, "decoder_sparse_step": 1},
+        {"num_layers": 6, "num_sparse_encoder_layers": 2},
+    )],
+    *[("Granite4VisionModel", {"downsample_rate": "4/8", "deepstack_layer_map": layers}) for layers in (
+        [], [[1, 2], [3, 4], [5, 6]],
+    )],
 ]  # fmt: skip
 
 SILENT: list[tuple[str, Config]] = [

@@ -178,6 +178,14 @@ FIELDS: dict[str, dict[str, Any]] = {
             "types": ["a number"],
         },
     },
+    "switch_transformers": {
+        f"{side}_sparse_step": {
+            "default": f"{layers} // num_sparse_{side}_layers if num_sparse_{side}_layers > 0"
+            f" else {layers}",
+            "types": ["a number"],
+        }
+        for side, layers in (("encoder", "num_layers"), ("decoder", "num_decoder_layers"))
+    },
     "step3p5": {
         "hidden_act": {"always": "'silu'"},
         "attention_other_setting": _OBJECT,
@@ -221,6 +229,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "fastspeech2_conformer": {"encoder_config": _OBJECT, "decoder_config": _OBJECT},
     "DbrxFFNConfig": {"ffn_act_fn": _OBJECT},
+}
+# Model type -> fields that make other tensors than they usually do: key -> its usual value.
+STRANGE: dict[str, dict[str, Any]] = {
+    "udop": {"relative_bias_args": [{"type": "1d"}, {"type": "horizontal"}, {"type": "vertical"}]},
 }
 # Sub-config by its place -> fields that follow from what stands outside of it.
 _CROSS = "encoder_config.hidden_size * cross_attn_k"

@@ -129,9 +129,11 @@ class Config:
         ]  # fmt: skip
         strange = [each for each in sorted(self.extras - known - self.plain.to_dict().keys())
                    if self.strange(each, [*row["fields"], *inside])]  # fmt: skip
-        if strange:
-            extras = extra_defaults(self.kind)
-            row["strange"] = {each: extras.get(each) for each in strange}
+        extras = extra_defaults(self.kind) if strange else {}
+        told = {each: extras.get(each) for each in strange}
+        told |= checked.STRANGE.get(type_name(self.kind), {})
+        if told:
+            row["strange"] = told
         for key in getattr(self.kind, "sub_configs", {}) or {}:
             if key not in parts and self.values.get(key, 0) is None:
                 optional = self.optional_part(key)
