@@ -378,9 +378,10 @@ def _strings(data: object) -> int:
             if len(value) <= _MANY or {*map(type, value.values())} != {str}:
                 left += value.values()
                 continue
-            once: dict[str, str] = {}
-            value.update([(key, once.setdefault(text, text)) for key, text in value.items()])
-            found += len(value)
+            texts = [*value.values()]
+            once = dict(zip(texts, texts, strict=True))
+            value.update(zip([*value], map(once.__getitem__, texts), strict=True))
+            found += len(texts)
         elif isinstance(value, list):
             left += value
     return found
