@@ -284,6 +284,7 @@ def note(path: Path, configs: Iterable[Mapping[str, Any]]) -> None:
     """Add configs to a file of them."""
     known = json.loads(path.read_text()) if path.exists() else []
     known += [dict(each) for each in configs if each not in known]
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text(json.dumps(known))
 
 
