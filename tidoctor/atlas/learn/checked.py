@@ -51,7 +51,7 @@ _PLAIN = ("silu", "gelu", "relu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu",
 PINS: dict[str, dict[str, list[Any]]] = {
     # Ladders: kernels and strides that change at several thresholds.
     "AlignVisionModel": {"width_coefficient": [2.0]},
-    "Deimv2Model": {"depth_mult": [1.0]},
+    **dict.fromkeys(("Deimv2Model", "DFineModel", "DFineForObjectDetection"), {"depth_mult": [1.0]}),
     "BitModel": {"width_factor": [1, 2, 3, 4]},
     "ClapAudioModel": {"window_size": [7, 8, 9, 10]},
     "DonutSwinModel": {"window_size": [6, 7, 8, 9]},
