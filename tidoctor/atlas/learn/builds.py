@@ -6,15 +6,13 @@ import contextlib
 import copy
 import functools
 import json
-import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tidoctor.atlas import learner
+from tidoctor.atlas.learn.hurry import SECONDS, limited
 
 Shapes = dict[str, tuple[int, ...]]
-# A build that takes longer is not worth learning from.
-SECONDS = 5
 # Fields of config.json whose names begin with an underscore.
 HIDDEN = frozenset({"_remove_final_layer_norm"})
 # Config class -> fields that it does not declare and that some model looks for nevertheless.
@@ -50,7 +48,8 @@ class Built:
         with torch.device("meta"):
             model = learner.model_class(name)(config)
         model.tie_weights()
-        state = dict(model.state_dict())
+        # The parameters themselves, so that those that are tied are one object.
+        state = dict(model.state_dict(keep_vars=True))
         self.memory: Shapes = {key: tuple(value.shape) for key, value in state.items()}
         self.gone = frozenset(model._keys_to_ignore_on_save or ()) & self.memory.keys()
         self.ties = ties_of(model, {k: v for k, v in state.items() if k not in self.gone})
@@ -61,22 +60,26 @@ class Built:
             if hasattr(model, "_weight_conversions"):
                 del model._weight_conversions
             kept = {k: v for k, v in state.items() if k not in self.gone and k not in self.ties}
-            saved = revert_weight_conversion(model, kept) if kept else {}
+            with torch.no_grad():
+                saved = revert_weight_conversion(model, kept) if kept else {}
             self.disk = {key: tuple(value.shape) for key, value in saved.items()}
         self.parts = list(parts_of(model, paths)) if parts else []
 
 
 def ties_of(model: Any, state: Mapping[str, Any]) -> dict[str, str]:
-    """Dropped alias -> keeper, as `save_pretrained` decides it."""
+    """Dropped alias -> keeper, as `save_pretrained` decides it; `state` holds the parameters."""
     from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
     groups: dict[int, list[str]] = {}
-    for name in state:
-        groups.setdefault(id(model.get_parameter_or_buffer(name)), []).append(name)
+    for name, each in state.items():
+        groups.setdefault(id(each), []).append(name)
     shared = [names for names in groups.values() if len(names) > 1]
     if not shared:
         return {}
-    kept = set(remove_tied_weights_from_state_dict(dict(state), model))
+    # What is not shared has no part in it.
+    kept = set(
+        remove_tied_weights_from_state_dict({n: state[n] for ns in shared for n in ns}, model)
+    )
     found: dict[str, str] = {}
     for names in shared:
         keepers = [name for name in names if name in kept]
@@ -240,31 +243,6 @@ def _types() -> dict[str, list[str]]:
 def types_of(name: str) -> list[str]:
     """Model types whose auto classes name this class."""
     return _types().get(name, [])
-
-
-@contextlib.contextmanager
-def limited(seconds: int = SECONDS) -> Iterator[None]:
-    """Interrupt what takes too much processor time (main thread only)."""
-    before = signal.signal(signal.SIGPROF, learner.too_slow)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
-
-
-def hurry() -> None:
-    """Skip what costs time and has no part in names or shapes: initial values, regex caching."""
-    import re
-
-    import torch
-
-    for kind in vars(torch.nn).values():
-        if isinstance(kind, type) and "reset_parameters" in vars(kind):
-            kind.reset_parameters = lambda self: None  # type: ignore[attr-defined]
-    # The save conversions compile hundreds of patterns for every model.
-    re._MAXCACHE = 1_000_000  # type: ignore[attr-defined]
 
 
 def default_values(name: str, cut: bool = True) -> dict[str, Any]:

@@ -331,7 +331,8 @@ def prepare() -> None:
     import torch
     import transformers
 
-    from tidoctor.atlas.learn.builds import hurry, population
+    from tidoctor.atlas.learn.builds import population
+    from tidoctor.atlas.learn.hurry import hurry
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)

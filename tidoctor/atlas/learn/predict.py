@@ -58,12 +58,18 @@ class Reading:
         code = compiled(text)
         if code is None:
             raise Uncovered(text)
-        _, names = code
+        function, names = code
         used = tuple(n for variable, n in zip(VARIABLES, point, strict=False) if variable in names)
         key = text, used
         if key not in self._known:
-            # Through a universe, which knows what to do where a field is missing.
-            self._known[key] = Universe([self.values], [(0, *point)]).evaluate(text)[0]
+            given = dict(zip(VARIABLES, point, strict=False))
+            try:
+                arguments = [given[n] if n in given else self.values[n] for n in names]
+            except KeyError:
+                # Through a universe, which knows what to do where a field is missing.
+                self._known[key] = Universe([self.values], [(0, *point)]).evaluate(text)[0]
+            else:
+                self._known[key] = function(*arguments)
         if self._known[key] is WRONG:
             raise Uncovered(text)
         return self._known[key]

@@ -8,6 +8,7 @@ facts then hold for its tried values only.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
 import re
@@ -409,6 +410,7 @@ class Sampler:
         self.samples += [sample for _, sample in found]
 
 
+@functools.lru_cache(maxsize=200_000)
 def kind_of_name(name: str) -> str:
     """A name, whatever its numbers."""
     return re.sub(r"\d+", "#", name)
@@ -426,7 +428,7 @@ def watched(name: str, values: Values, builder: Callable[..., Any] | None = None
 
     from tidoctor.atlas import learner
     from tidoctor.atlas.learn import trace
-    from tidoctor.atlas.learn.builds import limited
+    from tidoctor.atlas.learn.hurry import limited
 
     try:
         config = configured(name, values)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import math
 import sys
 import types
@@ -428,7 +429,10 @@ class _Sizes(TorchFunctionMode):  # type: ignore[misc]
         return result
 
 
-def _config_modules() -> Iterator[types.ModuleType]:
+@functools.lru_cache(maxsize=1)
+def _config_modules(count: int) -> list[types.ModuleType]:
+    """The modules in which models and configs are made, of so many that are imported."""
+    found = []
     for name, module in list(sys.modules.items()):
         if name.startswith("transformers.") and isinstance(module, types.ModuleType):
             last = name.rsplit(".", 1)[-1]
@@ -437,7 +441,8 @@ def _config_modules() -> Iterator[types.ModuleType]:
                 "activations",
                 "backbone_utils",
             ):
-                yield module
+                found.append(module)
+    return found
 
 
 @contextlib.contextmanager
@@ -493,15 +498,11 @@ def watching(config: Any) -> Iterator[Log]:
             made._texts = texts
         return made
 
-    patched: list[tuple[types.ModuleType, str, bool, Any]] = []
-    for module in _config_modules():
-        own = vars(module)
-        for name, stand_in in _PATCHES.items():
-            if name not in own:
-                patched.append((module, name, False, None))
-                own[name] = stand_in
-        if own.get("math") is math:
-            patched.append((module, "math", True, math))
+    changed = [(own, _PATCHES.keys() - own.keys(), own.get("math") is math)
+               for own in map(vars, _config_modules(len(sys.modules)))]  # fmt: skip
+    for own, added, counts in changed:
+        own.update((name, _PATCHES[name]) for name in added)
+        if counts:
             own["math"] = _Mathematics("math")
     PreTrainedConfig.__getattribute__ = watched_read
     PreTrainedConfig.__setattr__ = watched_write
@@ -515,11 +516,11 @@ def watching(config: Any) -> Iterator[Log]:
         PreTrainedConfig.__getattribute__ = read
         PreTrainedConfig.__setattr__ = write
         torch.nn.Parameter.__new__ = make
-        for module, name, restore, value in patched:
-            if restore:
-                setattr(module, name, value)
-            else:
-                delattr(module, name)
+        for own, added, counts in changed:
+            for name in added:
+                del own[name]
+            if counts:
+                own["math"] = math
 
 
 def _name_paths(config: Any, path: str) -> None:
