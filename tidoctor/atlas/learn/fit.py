@@ -73,6 +73,8 @@ class Patience:
 
     until = float("inf")
     step_until = float("inf")
+    asked = 0
+    SELDOM = 16  # asking for the processor time costs more than what most callers do in between
 
     @classmethod
     def seconds(cls, number: float) -> None:
@@ -88,7 +90,8 @@ class Patience:
     @classmethod
     def check(cls) -> None:
         """Raise NoFit when the time is up."""
-        if time.process_time() > cls.step_until:
+        cls.asked += 1
+        if cls.asked % cls.SELDOM == 0 and time.process_time() > cls.step_until:
             raise NoFit("out of time")
 
 
@@ -144,7 +147,8 @@ def cost(text: str) -> int:
         return 10_000
 
 
-def variants(text: str, variables: int, literals: Sequence[int] = ()) -> list[str]:
+@functools.lru_cache(maxsize=200_000)
+def variants(text: str, variables: int, literals: tuple[int, ...] = ()) -> Sequence[str]:
     """The expression with its loop variables replaced by index variables or positions."""
     symbols = sorted(set(_INDEX.findall(text)))
     if not symbols:
@@ -597,33 +601,49 @@ class Fitter:
 
 def _three(atoms: list[tuple[str, np.ndarray[Any, Any]]], target: Any) -> str | None:
     """Three known expressions: a sum, or the product of two plus or divided by the third."""
+    if not atoms:
+        return None
+    place = {vector.tobytes(): at for at, (_, vector) in enumerate(atoms)}
+    table = np.array([vector for _, vector in atoms])
+    divisors = np.flatnonzero(table.all(axis=1))
+    firsts = table[divisors, 0]
     with np.errstate(all="ignore"):
         for (one, a), (two, b) in itertools.combinations_with_replacement(atoms, 2):
             Patience.check()
             for sign, both in (("+", a + b), ("*", a * b)):
-                rest = target - both
-                for three, c in atoms:
-                    if rest[0] == c[0] and (rest == c).all():
-                        return tidy(f"({one} {sign} {two}) + ({three})")
-                    if sign == "*" and c.all() and (both // c == target).all():
-                        return tidy(f"({one} * {two}) // ({three})")
+                # Of -0.0 and 0.0 the bytes differ: adding 0.0 makes one of them.
+                third = place.get((target - both + 0.0).tobytes(), len(atoms))
+                if sign == "*":
+                    near = divisors[both[0] // firsts == target[0]]
+                    for at in near[near < third]:
+                        if (both // table[at] == target).all():
+                            return tidy(f"({one} * {two}) // ({atoms[at][0]})")
+                if third < len(atoms):
+                    return tidy(f"({one} {sign} {two}) + ({atoms[third][0]})")
         return None
+
+
+def _bits(truth: np.ndarray[Any, Any]) -> int:
+    """Truth at every point as one number: two are joined faster than arrays."""
+    return int.from_bytes(np.packbits(truth).tobytes())
 
 
 def _joined(
     literals: list[tuple[str, np.ndarray[Any, Any]]], wanted: np.ndarray[Any, Any], most: int = 150
 ) -> str | None:
     """One condition, or two joined by `and` or `or`, that are true exactly where wanted."""
-    for words, truth in literals:
-        if (truth == wanted).all():
+    goal = _bits(wanted)
+    rows = [(words, _bits(truth)) for words, truth in literals]
+    for words, bits in rows:
+        if bits == goal:
             return words
-    above = [(w, t) for w, t in literals if not (wanted & ~t).any()]
+    above = [(words, bits) for words, bits in rows if bits & goal == goal]
     for (one, a), (two, b) in itertools.combinations(above[:most], 2):
-        if ((a & b) == wanted).all():
+        if a & b == goal:
             return f"({one}) and ({two})"
-    below = [(w, t) for w, t in literals if t.any() and not (t & ~wanted).any()]
+    below = [(words, bits) for words, bits in rows if bits and bits | goal == goal]
     for (one, a), (two, b) in itertools.combinations(below[:most], 2):
-        if ((a | b) == wanted).all():
+        if a | b == goal:
             return f"({one}) or ({two})"
     return None
 
