@@ -1,6 +1,7 @@
 """Rebuilds `tidoctor/atlas/layouts` from the installed transformers, and ships what is true.
 
     python -m tidoctor.atlas.learn [--real FILE] [--floor all=90] [--cache FOLDER]
+    python -m tidoctor.atlas.learn --only 'Llama.*|BertModel' --data FOLDER
 
 Needs torch and transformers 5 (`pip install tidoctor[learn]`). Three steps: every class is
 learned in a few seconds from models built on the meta device; the config classes that they need
@@ -29,6 +30,7 @@ import functools
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 import traceback
@@ -168,14 +170,20 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="sampling time per class")
     parser.add_argument("--cache", type=Path, default=Path(".atlas-cache"))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data files")
+    parser.add_argument("--only", default="", metavar="REGEX",
+                        help="of names of classes: these, and what they have as parts")  # fmt: skip
     arguments = parser.parse_args()
+    if arguments.only and arguments.data.resolve() == DATA:
+        parser.error("--only would leave nothing else in the data files: name another --data")
     begun = time.monotonic()
     gates.prepare()
-    gates.below(gates.Coverage(arguments.data, {}), arguments.floor)  # are they readable?
+    gates.below(gates.Coverage(DATA, {}), arguments.floor)  # are they readable?
     arguments.cache.mkdir(parents=True, exist_ok=True)
     staged = arguments.cache / "staged"
     for turn in range(1 + AGAIN):
-        learn_classes(arguments.cache, arguments.workers, arguments.seconds)
+        learn_classes(
+            arguments.cache, arguments.workers, arguments.seconds, arguments.only
+        )
         print(f"learned after {time.monotonic() - begun:.0f} s", flush=True)
         assemble(arguments.cache, staged, arguments.workers)
         print(f"assembled after {time.monotonic() - begun:.0f} s", flush=True)
@@ -201,11 +209,11 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def learn_classes(cache: Path, workers: int, seconds: float) -> None:
-    """Learn what the cache does not have."""
+def learn_classes(cache: Path, workers: int, seconds: float, only: str = "") -> None:
+    """Learn what the cache does not have, of the classes with such names."""
     from tidoctor.atlas.learn.builds import population
 
-    names = sorted(population(), key=order)
+    names = sorted((name for name in population() if re.fullmatch(only or ".*", name)), key=order)
     reasons: Counter[str] = Counter()
     # Forked, so that the workers share the imported library.
     with multiprocessing.get_context("fork").Pool(
