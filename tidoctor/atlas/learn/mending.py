@@ -9,6 +9,7 @@ nothing. A class that stays wrong all the same is left out.
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tidoctor.atlas.learn.builds import FIRST_SECONDS, Built, built, default_val
 from tidoctor.atlas.learn.facts import differences
 from tidoctor.atlas.learn.lesson import all_activations
 from tidoctor.atlas.learn.samples import Values, altered, distinct, leaves
+from tidoctor.atlas.learn.write import fields_of
 
 ABSENT = "absent"
 LIMITS = "limits"
@@ -48,8 +50,18 @@ def samples_of(name: str, raws: Iterable[Values]) -> list[tuple[Values, Built]]:
 def wrong_ones(
     name: str, row: Rows, pairs: Iterable[tuple[Values, Built]], known: Rows
 ) -> list[tuple[Values, Built]]:
-    """Those on which the facts say something else than the library."""
+    """Those on which the facts say something else than the library.
+
+    A field that no config declares and that a class asks for all the same is None where it is not
+    given. Only the process that learned the class knows of it from looking; the facts name it.
+    """
     pairs = list(pairs)
+    fields = fields_of(name, ChainMap({name: dict(row)}, known))  # type: ignore[arg-type]
+    for _, sample in pairs:
+        for path in fields - sample.values.keys():
+            where = path.rpartition(".")[0]
+            if not where or f"{where}.model_type" in sample.values:
+                sample.values[path] = None
     wrong = {id(each) for each, _ in differences(name, row, [s for _, s in pairs], known)}
     return [(raw, sample) for raw, sample in pairs if id(sample) in wrong]
 
