@@ -58,13 +58,13 @@ def hurry() -> None:
     for kind in vars(torch.nn).values():
         for each in kind.__mro__ if isinstance(kind, type) else ():
             if "reset_parameters" in vars(each):
-                each.reset_parameters = lambda self: None
+                each.reset_parameters = lambda self: None  # type: ignore[attr-defined]
     # The innermost ones: what stands around them checks the shapes of what it is given.
     for name in ("fill", "zero", "normal", "uniform", "trunc_normal"):
         if hasattr(torch.nn.init, f"_no_grad_{name}_"):
             setattr(torch.nn.init, f"_no_grad_{name}_", lambda tensor, *rest, **named: tensor)
     # Every config is put into words for a log that nobody reads.
-    transformers.PreTrainedConfig.__repr__ = object.__repr__  # type: ignore[method-assign]
+    transformers.PreTrainedConfig.__repr__ = object.__repr__
     modeling_utils.get_torch_context_manager_or_global_device = _device
     # The save conversions compile hundreds of patterns for every model.
     re._MAXCACHE = 1_000_000  # type: ignore[attr-defined]

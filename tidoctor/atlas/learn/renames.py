@@ -94,7 +94,7 @@ def class_row(name: str, wanted: frozenset[str]) -> Row:
 
     from tidoctor.atlas.learn import builds
 
-    with builds.limited(builds.SECONDS * 4):
+    with hurry.limited(hurry.SECONDS * 4):
         config = builds.configured(name, builds.default_values(name))
         with torch.device("meta"):
             model = learner.model_class(name)(config)
