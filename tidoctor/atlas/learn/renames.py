@@ -92,7 +92,7 @@ def class_row(name: str, wanted: frozenset[str]) -> Row:
     import torch
     import transformers
 
-    from tidoctor.atlas.learn import builds
+    from tidoctor.atlas.learn import builds, hurry
 
     with hurry.limited(hurry.SECONDS * 4):
         config = builds.configured(name, builds.default_values(name))
