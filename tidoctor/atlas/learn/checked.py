@@ -48,10 +48,13 @@ _PLAIN = ("silu", "gelu", "relu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu",
 
 # Class -> field -> the values that were seen right. On others sizes follow in a way that was found
 # for some values only, or not at all.
+_DEPTH: dict[str, list[Any]] = {"depth_mult": [1.0]}
 PINS: dict[str, dict[str, list[Any]]] = {
     # Ladders: kernels and strides that change at several thresholds.
     "AlignVisionModel": {"width_coefficient": [2.0]},
-    **dict.fromkeys(("Deimv2Model", "DFineModel", "DFineForObjectDetection"), {"depth_mult": [1.0]}),
+    "Deimv2Model": _DEPTH,
+    "DFineModel": _DEPTH,
+    "DFineForObjectDetection": _DEPTH,
     "BitModel": {"width_factor": [1, 2, 3, 4]},
     "ClapAudioModel": {"window_size": [7, 8, 9, 10]},
     "DonutSwinModel": {"window_size": [6, 7, 8, 9]},

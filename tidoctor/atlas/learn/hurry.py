@@ -6,6 +6,7 @@ initial values, what is logged of a config, and how the library finds out that i
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -34,6 +35,8 @@ def limited(seconds: float = SECONDS) -> Iterator[None]:
     if _looking != os.getpid():  # a timer is not inherited
         signal.signal(signal.SIGPROF, _look)
         signal.setitimer(signal.ITIMER_PROF, _LOOK, _LOOK)
+        # At its end the interpreter gives signals back to the system, which would kill for this.
+        atexit.register(signal.setitimer, signal.ITIMER_PROF, 0)
         _looking = os.getpid()
     before, _until = _until, time.process_time() + seconds
     try:
