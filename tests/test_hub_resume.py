@@ -24,6 +24,7 @@ from tidoctor import continuing, writer
 from tidoctor.__main__ import main
 from tidoctor.continuing import JOURNAL
 from tidoctor.errors import Unreadable, Unwritable
+from tidoctor.form import Form
 from tidoctor.source import distant
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ ROWS, WIDTH = 1 << 17, 128  # 32 MB of BF16
 CHILD = f"""
 import sys
 import os
-from tidoctor import continuing, writer
+from tidoctor import continuing
 from tidoctor.source import distant
 distant.POURED = {PART}
 continuing.WORTH = int(os.environ.get("WORTH", continuing.WORTH))
@@ -365,6 +366,8 @@ def test_what_was_kept_stays_when_the_next_run_does_not_get_far(
     with monkeypatch.context() as patch, pytest.raises(Unwritable, match="no space left"):
         patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
         tidoctor.repair("org/lost", tmp_path / "out", donor="org/base")
+        with pytest.raises(Unwritable, match="no space left"):  # nor at another command
+            tidoctor.repair("org/lost", tmp_path / "out", donor="org/base", form=Form(dtypes=(("*", "F32"),)))
     assert finish(models, tmp_path / "out", *GRAFT) < 50 << 20
     right(models, tmp_path / "out")
 

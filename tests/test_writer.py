@@ -32,6 +32,7 @@ import tidoctor
 from tests import checkpoints
 from tidoctor import copying, staging, writer
 from tidoctor.checkpoint import Checkpoint, Span
+from tidoctor.continuing import JOURNAL
 from tidoctor.copying import Mover, Origins
 from tidoctor.errors import Refused, TidoctorError, Unreadable, Unwritable, Usage
 from tidoctor.form import Form, Link
@@ -949,6 +950,54 @@ def test_of_two_at_once_in_one_process_one_wins(
     assert begun
     assert tensors(tmp_path / "out") == tensors(expected.dest)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "out", "source"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_name_that_is_free_again_may_be_somebody_elses(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    """Once a folder is published, another run of the same number may take its hidden name."""
+    theirs: list[Path] = []
+    publish = staging.publish
+
+    def published(stage: staging.Stage, place: Path, *, force: bool) -> None:
+        publish(stage, place, force=force)
+        if not stage.exchanged:
+            stage.folder.mkdir()
+            theirs.append(stage.folder)
+
+    monkeypatch.setattr(writer, "publish", published)
+    if force:
+        monkeypatch.setattr(staging, "_renameat2", lambda *_: False)
+        checkpoints.write(tmp_path / "out", {"old": [2]}, {})
+    writer.write(planned(source, UNTIE), tmp_path / "out", force=force)
+    assert theirs and theirs[0].exists()
+
+
+def test_what_an_older_run_put_aside_is_not_in_the_way(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be exchanged: a kill in between left the only copy of what stood there."""
+    monkeypatch.setattr(staging, "_renameat2", lambda *_: False)
+    aside = tmp_path / f".out.tidoctor-{os.getpid()}.old"
+    for folder in (aside, tmp_path / "out"):
+        checkpoints.write(folder, {"old": [2]}, {})
+    writer.write(planned(source, UNTIE), tmp_path / "out", force=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [aside.name, "out", "source"]
+    assert tensors(aside)
+
+
+def test_a_leftover_that_cannot_be_cleared_is_left_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / f".out.tidoctor-{os.getpid()}.partial"
+    (locked / "sub").mkdir(parents=True)
+    (locked / JOURNAL).write_text("{}")
+    access, remove = os.access, staging.remove
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "sub" and access(path, mode))
+    monkeypatch.setattr(staging, "remove", lambda path: None if path == locked else remove(path))
+    writer.write(planned(source, UNTIE), tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [locked.name, "out", "source"]
 
 
 def test_a_folder_taken_away_before_it_is_locked_is_made_again(

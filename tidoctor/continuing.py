@@ -31,14 +31,14 @@ log = logging.getLogger("tidoctor")
 
 JOURNAL = ".tidoctor.journal"
 WORTH = 64 << 20  # fetched bytes for which an unfinished result stays; less comes again in no time
-_LONGEST = 256 << 20  # bytes of a journal that is read; 8 MB of a result take one line
+_LONGEST = 32 << 20  # bytes of a journal that is read; 8 MB of a result take one line of 200
 
 
 class Journal:
     """What of the files in a hidden folder has come, and what of that an earlier run had fetched.
 
-    `kept` is the number of bytes on the disk that are there already, `come` that of those fetched
-    since. Raises OSError.
+    `held` is the number of bytes that the folder takes on the disk before anything is written,
+    `kept` that of those that go on to be used, `come` that of those fetched since. Raises OSError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,15 +48,16 @@ class Journal:
         self._handle = -1
         self._staying: set[str] = set()
         self._ends: dict[tuple[str, int], int] = {}
-        self.kept = self.come = 0
+        self.held = self.kept = self.come = 0
         for line in _lines(folder / JOURNAL):
             self._read(line)
         names = {JOURNAL, *(name for name, _, _ in self._marks)}
         ours = {name for name in names if _ours(folder, name)}
         _clear(folder, ours)
         self._goes_on = JOURNAL in ours
+        self.held = sum(_on_disk(folder / name) for name in ours)
 
-    def begin(self, parts: Iterable[Part]) -> None:
+    def _begin(self, parts: Iterable[Part]) -> None:
         """Keep those files that these are made of the same bytes as, and write on from here."""
         parts = tuple(parts)
         self._recipes = {p.name: text for p in parts if (text := _recipe(p)) is not None}
@@ -70,9 +71,7 @@ class Journal:
             if (name, recipe) in known and (self._folder / name).exists()
         }  # fmt: skip
         _clear(self._folder, {*self._staying, JOURNAL})
-        for name in self._staying:
-            status = (self._folder / name).stat()
-            self.kept += min(status.st_size, getattr(status, "st_blocks", 0) * 512)
+        self.kept = sum(_on_disk(self._folder / name) for name in self._staying)
         flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         flags |= 0 if self._goes_on else os.O_CREAT | os.O_EXCL
         self._handle = os.open(self._folder / JOURNAL, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -93,11 +92,14 @@ class Journal:
         return Marks(known, partial(self._note, part.name, recipe, number))
 
     @contextmanager
-    def lasting(self, stage: Stage) -> Iterator[None]:
-        """Let the folder stay when bytes cannot be read or Ctrl-C comes, and many are there.
+    def lasting(self, stage: Stage, parts: Iterable[Part]) -> Iterator[None]:
+        """Write these parts; let the folder stay when many bytes are there and no more come.
 
-        Tells of it. Other errors, such as a full disk, are not mended by going on.
+        That is when they cannot be read, or at Ctrl-C; it is told. Other errors, such as a full
+        disk, are not mended by going on. What was there before stays until it is known what of it
+        is used.
         """
+        self._begin(parts)
         stage.stays = False
         try:
             yield
@@ -150,6 +152,12 @@ def _lines(path: Path) -> list[bytes]:
         if not is_plain(os.fstat(handle)):
             return []
         return f.read(_LONGEST).split(b"\n")
+
+
+def _on_disk(path: Path) -> int:
+    """Bytes that a file takes there; one with holes takes less than its size."""
+    status = path.lstat()
+    return min(status.st_size, getattr(status, "st_blocks", 0) * 512)
 
 
 def _inner(name: str) -> bool:

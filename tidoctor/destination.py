@@ -84,6 +84,7 @@ _WORDS = {
     errno.EROFS: "lies on a read-only file system",
     errno.ENAMETOOLONG: "has a name that is too long for the file system",
     errno.EEXIST: "has come into being meanwhile",
+    errno.ENOTEMPTY: "has come into being meanwhile",
 }
 
 
@@ -102,12 +103,12 @@ def plain_words(dest: Path, place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def room(dest: Path, place: Path, cost: Cost, kept: int = 0) -> Iterator[None]:
+def room(dest: Path, place: Path, cost: Cost, held: int = 0) -> Iterator[None]:
     """Raise Unwritable with figures when the disk is too full, at once or in the end.
 
-    `kept` bytes of the result are on the disk already.
+    `held` bytes on the disk are those of an earlier run: they will be used, or make room.
     """
-    needed = max(0, cost.room - kept)
+    needed = max(0, cost.room - held)
     try:
         if needed > shutil.disk_usage(place.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -32,10 +32,15 @@ _LIVING: set[Path] = set()  # folders that this process fills
 
 @dataclass(slots=True)
 class Stage:
-    """The hidden folder; whether it stays if it is not published."""
+    """The hidden folder, and what is to become of it.
+
+    `stays` says whether it is kept if it is not published, `exchanged` whether what stood at its
+    destination has its name now.
+    """
 
     folder: Path
     stays: bool = False
+    exchanged: bool = False
 
 
 @contextmanager
@@ -49,12 +54,13 @@ def staged(place: Path, mark: str | None = None) -> Iterator[Stage]:
     taken = _taken_over(place, mark) if mark else None
     folder, lock = taken or _made(place)
     stage = Stage(folder, stays=taken is not None)
+    own = folder.lstat()
     try:
         sweep(place)
         yield stage
     finally:
-        # After an exchange this is the old folder, which has to go as well.
-        if not stage.stays:
+        # Once the folder has another name, its old one may be somebody else's.
+        if not stage.stays and (stage.exchanged or _is(folder, own)):
             remove(folder)
         _LIVING.discard(folder)
         _release(lock)
@@ -72,14 +78,17 @@ def _made(place: Path) -> tuple[Path, int]:
     for folder in _names(place):
         try:
             folder.mkdir()
-            _LIVING.add(folder)
+        except FileExistsError:
+            continue  # of another thread, or of a container with the same numbers
+        _LIVING.add(folder)
+        try:
             return folder, _lock(folder)
-        except (FileExistsError, BlockingIOError):
-            continue  # of another thread; or a sweep found it before it was locked
-        except OSError:
-            with suppress(OSError):
-                folder.rmdir()
-            raise
+        except OSError as e:
+            _LIVING.discard(folder)
+            if not isinstance(e, BlockingIOError):  # else a sweep found it before it was locked
+                with suppress(OSError):
+                    folder.rmdir()
+                raise
     raise AssertionError("there is always one more name")
 
 
@@ -117,12 +126,13 @@ def _leftovers(place: Path) -> Iterator[tuple[Path, int]]:
 def _taken_over(place: Path, mark: str) -> tuple[Path, int] | None:
     """The leftover that has most in its `mark`, under a name of this process, and the lock on it.
 
-    Only a folder of the user's own is taken over: what others made may hold links to anything.
+    Only a folder of the user's own is taken over: what others made may hold links to anything. And
+    only one that can be cleared of what does not belong into it.
     """
     best, held, most = None, -1, 0
     for path, lock in _leftovers(place):
         size = _marked(path, mark)
-        if size > most:
+        if size > most and _usable(path):
             _release(held)
             best, held, most = path, lock, size
         else:
@@ -150,6 +160,22 @@ def _marked(folder: Path, mark: str) -> int:
         return status.st_size if is_plain(status) and is_own(folder.lstat()) else 0
     except OSError:
         return 0
+
+
+def _usable(folder: Path) -> bool:
+    """Whether files can be made and removed in a folder and all that are in it."""
+    try:
+        inner = (Path(at, name) for at, names, _ in os.walk(folder) for name in names)
+        return all(os.access(each, os.R_OK | os.W_OK | os.X_OK) for each in (folder, *inner))
+    except RecursionError:
+        return False
+
+
+def _is(path: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), status)
+    except OSError:
+        return False
 
 
 def _alive(pid: int) -> bool:
@@ -188,11 +214,7 @@ def _lock(folder: Path) -> int:
         os.close(handle)
         return -1
     # Whoever held it until now may have removed the folder, or given it another name.
-    try:
-        same = os.path.samestat(os.fstat(handle), folder.lstat())
-    except FileNotFoundError:
-        same = False
-    if not same:
+    if not _is(folder, os.fstat(handle)):
         os.close(handle)
         raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(folder))
     return handle
@@ -216,7 +238,8 @@ def is_plain(status: os.stat_result) -> bool:
 def remove(path: Path) -> None:
     """Remove a folder, or whatever else has that name, as far as that can be done."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(RecursionError):  # thousands of folders within each other
+            shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
             path.unlink()
@@ -241,14 +264,16 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def publish(folder: Path, place: Path, *, force: bool) -> None:
+def publish(stage: Stage, place: Path, *, force: bool) -> None:
     """Give a staged folder its name; with `force`, what stands there gets the hidden one.
 
     Raises FileExistsError when something stands there without `force`, and other OSErrors; then
     `place` is as it was.
     """
+    folder = stage.folder
     if force and os.path.lexists(place):
-        if not _renameat2(folder, place, _EXCHANGE):
+        stage.exchanged = _renameat2(folder, place, _EXCHANGE)
+        if not stage.exchanged:
             _swap(folder, place)
     else:
         _rename(folder, place)
@@ -269,7 +294,9 @@ def _swap(folder: Path, place: Path) -> None:
 
     Killed in between, the old folder stays under its hidden name, which no sweep touches.
     """
-    aside = folder.with_suffix(".old")
+    names = (path.with_suffix(".old") for path in _names(place))
+    aside = next(path for path in names if not os.path.lexists(path))
+    own = folder.lstat()
     try:
         place.rename(aside)
         folder.rename(place)
@@ -277,7 +304,9 @@ def _swap(folder: Path, place: Path) -> None:
         if os.path.lexists(aside) and not os.path.lexists(place):
             aside.rename(place)
         raise
-    remove(aside)
+    finally:
+        if _is(place, own):
+            remove(aside)
 
 
 def _renameat2(old: Path, new: Path, flag: int) -> bool:

@@ -105,11 +105,9 @@ def write(
         with closing(Journal(folder)) as journal:
             ground = Ground(folder, origins, form.link, scratch=True)
             parts = _parts(planned, others, ground, form)
-            journal.begin(parts)
-            if journal.kept:
-                log.warning("%s: goes on where an earlier run stopped", printable(str(dest)))
-            room_for_it = room(dest, place, cost_of(parts), journal.kept)
-            with room_for_it, journal.lasting(stage):
+            with room(dest, place, cost_of(parts), journal.held), journal.lasting(stage, parts):
+                if journal.kept:
+                    log.warning("%s: goes on where an earlier run stopped", printable(str(dest)))
                 for name in () if form.delta else others.folders:
                     (folder / name).mkdir(parents=True, exist_ok=True)
                 mover = Mover(origins, _meter("copy", parts, progress))
@@ -123,7 +121,7 @@ def write(
                 origins.confirm()
                 settle(folder)
             journal.end()
-        publish(folder, place, force=force)
+        publish(stage, place, force=force)
     made = sum(_is_made(row) for w in planned.weights if not w.whole for row in planned.rows(w))
     return Receipt(
         dest=dest,
