@@ -234,9 +234,12 @@ FIELDS: dict[str, dict[str, Any]] = {
     "fastspeech2_conformer": {"encoder_config": _OBJECT, "decoder_config": _OBJECT},
     "DbrxFFNConfig": {"ffn_act_fn": _OBJECT},
 }
-# Model type -> fields that make other tensors than they usually do: key -> its usual value.
-STRANGE: dict[str, dict[str, Any]] = {
-    "udop": {"relative_bias_args": [{"type": "1d"}, {"type": "horizontal"}, {"type": "vertical"}]},
+# Model type -> fields that make other tensors, in a way that is not known, than their defaults do.
+STRANGE: dict[str, tuple[str, ...]] = {
+    "textnet": ("conv_layer_kernel_sizes", "conv_layer_strides"),
+    "udop": ("relative_bias_args",),
+    "uvdoc_backbone": ("resnet_head", "resnet_configs", "stage_configs"),
+    "xmod": ("languages",),
 }
 # Sub-config by its place -> fields that follow from what stands outside of it.
 _CROSS = "encoder_config.hidden_size * cross_attn_k"

@@ -131,7 +131,8 @@ class Config:
                    if self.strange(each, [*row["fields"], *inside])]  # fmt: skip
         extras = extra_defaults(self.kind) if strange else {}
         told = {each: extras.get(each) for each in strange}
-        told |= checked.STRANGE.get(type_name(self.kind), {})
+        plain = self.plain.to_dict()
+        told |= {each: plain[each] for each in checked.STRANGE.get(type_name(self.kind), ())}
         if told:
             row["strange"] = told
         for key in getattr(self.kind, "sub_configs", {}) or {}:
