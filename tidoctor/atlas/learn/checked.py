@@ -121,6 +121,7 @@ _SERIES: dict[str, Any] = {
     },
 }
 FIELDS: dict[str, dict[str, Any]] = {
+    "autoformer": {key: _SERIES[key] for key in ("cardinality", "embedding_dimension")},
     "time_series_transformer": _SERIES,
     "informer": _SERIES,
     "minimax_m3_vl": {
@@ -236,6 +237,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 # Model type -> fields that make other tensors, in a way that is not known, than their defaults do.
 STRANGE: dict[str, tuple[str, ...]] = {
+    "align_vision_model": ("squeeze_expansion_ratio",),
     "textnet": ("conv_layer_kernel_sizes", "conv_layer_strides"),
     "udop": ("relative_bias_args",),
     "uvdoc_backbone": ("resnet_head", "resnet_configs", "stage_configs"),
