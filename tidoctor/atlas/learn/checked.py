@@ -55,6 +55,7 @@ PINS: dict[str, dict[str, list[Any]]] = {
     "Deimv2Model": _DEPTH,
     "DFineModel": _DEPTH,
     "DFineForObjectDetection": _DEPTH,
+    "PPDocLayoutV2Model": {"hidden_expansion": [1.0]},
     "BitModel": {"width_factor": [1, 2, 3, 4]},
     "ClapAudioModel": {"window_size": [7, 8, 9, 10]},
     "DonutSwinModel": {"window_size": [6, 7, 8, 9]},
@@ -237,6 +238,10 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 # Model type -> fields that make other tensors, in a way that is not known, than their defaults do.
 STRANGE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("d_fine", "deimv2", "pp_doclayout_v3", "pp_doclayout_v4", "rt_detr", "rt_detr_v2"),
+        ("hidden_expansion",),
+    ),
     "align_vision_model": ("squeeze_expansion_ratio",),
     "textnet": ("conv_layer_kernel_sizes", "conv_layer_strides"),
     "udop": ("relative_bias_args",),
