@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tidoctor.atlas import learner
@@ -58,14 +59,16 @@ def hurry() -> None:
     import transformers
     from transformers import modeling_utils
 
-    for kind in vars(torch.nn).values():
-        for each in kind.__mro__ if isinstance(kind, type) else ():
-            if "reset_parameters" in vars(each):
-                each.reset_parameters = lambda self: None  # type: ignore[attr-defined]
+    kinds = {
+        each for kind in vars(torch.nn).values() if isinstance(kind, type) for each in kind.__mro__
+    }
+    for kind in kinds:
+        if real := vars(kind).get("reset_parameters"):
+            kind.reset_parameters = _resetting(real)  # type: ignore[attr-defined]
     # The innermost ones: what stands around them checks the shapes of what it is given.
     for name in ("fill", "zero", "normal", "uniform", "trunc_normal"):
-        if hasattr(torch.nn.init, f"_no_grad_{name}_"):
-            setattr(torch.nn.init, f"_no_grad_{name}_", lambda tensor, *rest, **named: tensor)
+        if real := getattr(torch.nn.init, f"_no_grad_{name}_", None):
+            setattr(torch.nn.init, f"_no_grad_{name}_", functools.partial(_initial, real))
     # Every config is put into words for a log that nobody reads.
     transformers.PreTrainedConfig.__repr__ = object.__repr__
     modeling_utils.get_torch_context_manager_or_global_device = _device
@@ -74,6 +77,22 @@ def hurry() -> None:
     # The library itself never becomes garbage.
     gc.collect()
     gc.freeze()
+
+
+def _resetting(real: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The same, but for modules on the meta device."""
+
+    def reset(module: Any) -> None:
+        own = next(module.parameters(recurse=False), None)
+        if own is None or not own.is_meta:
+            real(module)
+
+    return reset
+
+
+def _initial(real: Callable[..., Any], tensor: Any, *rest: Any, **named: Any) -> Any:
+    """Initial values, where there are any: other models of this process may be saved."""
+    return tensor if tensor.is_meta else real(tensor, *rest, **named)
 
 
 def _device() -> Any:
