@@ -219,13 +219,11 @@ def outside(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
 
 
 def journal_link(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
-    journal.unlink()
-    journal.symlink_to(precious)
+    link(journal, journal, rows, precious)
 
 
 def journal_name(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:
-    journal.unlink()
-    journal.hardlink_to(precious)
+    name(journal, journal, rows, precious)
 
 
 def journal_folder(weights: Path, journal: Path, rows: Rows, precious: Path) -> None:

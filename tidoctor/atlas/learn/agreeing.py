@@ -17,7 +17,6 @@ import functools
 import multiprocessing
 import random
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,12 +92,11 @@ def in_question(head: Row, body: Row, before: str) -> dict[str, set[Any]]:
             one, other = map(siblings.parsed, (said, theirs.get(name.removeprefix(before))))
             if one and other and one != other:
                 texts |= {*one[0], *other[0], one[1], other[1]}
-    found: dict[str, set[Any]] = defaultdict(set)
+    found: dict[str, set[Any]] = {}
     for text in filter(None, texts):
+        constants = compared_in(text)
         for path in names_in(text):
-            found[path]
-        for path, constants in compared_in(text).items():
-            found[path] |= constants
+            found[path] = found.get(path, set()) | constants.get(path, set())
     return found
 
 
