@@ -2,12 +2,14 @@
 
     python -m tidoctor.atlas.learn [--real FILE] [--floor all=90] [--cache FOLDER]
     python -m tidoctor.atlas.learn --only 'Llama.*|BertModel' --data FOLDER
+    python -m tidoctor.atlas.learn --afresh
 
-Needs torch and transformers 5 (`pip install tidoctor[learn]`). Three steps: every class is
-learned in a few seconds from models built on the meta device; the config classes that they need
-are learned; the gates (`tidoctor.atlas.learn.gates`) hold all of it against the library on other
-configs, and what is still wrong is taken out. Then the data files are replaced and the coverage is
-printed by task, with the reason for each class that is absent.
+Needs torch and transformers 5 (`pip install tidoctor[learn]`). Three steps: what the data files
+say of a class is kept where it holds for the class's base (`shipped`), and every other class is
+learned from models built on the meta device; the same for the config classes that they need; the
+gates (`tidoctor.atlas.learn.gates`) hold all of it against the library on other configs, and what
+is still wrong is taken out. Then the data files are replaced and the coverage is printed by task,
+with the reason for each class that is absent. With --afresh nothing is kept of the data files.
 
 What is learned is verified: every class by a scan (`scan`, one field at a time) and on random
 configs, heads against bodies (`agreeing`), every config class for itself (`resolving`). What was
@@ -27,14 +29,11 @@ Exit code 1: a task is covered less than its --floor.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import multiprocessing
-import os
 import re
 import sys
 import time
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -42,102 +41,22 @@ from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas import learner
-from tidoctor.atlas.learn import checked, gates, siblings
-from tidoctor.atlas.learn.mending import COUNTERS, limited, limits_at
+from tidoctor.atlas.learn import gates, siblings
+from tidoctor.atlas.learn.assembling import assemble, note_config
+from tidoctor.atlas.learn.known import Known, Run
+from tidoctor.atlas.learn.mending import ABSENT, COUNTERS
 from tidoctor.atlas.learn.write import DATA, publish
 
 SECONDS = 30.0
-ABSENT = "absent"
 FOUND = "found"
 # How often what was wrong is mended and all is verified again.
 AGAIN = 4
 
 
-class Known(Mapping[str, Any]):
-    """Facts about classes by name: from the cache, else learned now."""
-
-    def __init__(self, cache: Path, seconds: float) -> None:
-        self.cache, self.seconds = cache, seconds
-        self._held: dict[str, Any] = {}
-        self._busy: list[str] = []
-
-    def row(self, name: str) -> dict[str, Any]:
-        """The facts, or {"absent": reason}."""
-        if name in self._held:
-            return dict(self._held[name])
-        path = self.cache / f"{name}.json"
-        if path.exists():
-            row = json.loads(path.read_text())
-        elif name in self._busy:
-            return {ABSENT: "part of itself"}
-        else:
-            row = self._learned(name)
-            written = path.with_suffix(f".{os.getpid()}")
-            written.write_text(json.dumps(row))
-            written.replace(path)
-        self._held[name] = row = completed(self.cache, name, row)
-        return dict(row)
-
-    def forget(self, name: str) -> str:
-        """Learn a class anew when it is asked for; the text of what was known of it."""
-        self._held.pop(name, None)
-        path = self.cache / f"{name}.json"
-        text = path.read_text()
-        path.unlink()
-        return text
-
-    def remember(self, name: str, text: str) -> None:
-        """Take back what was known of a class."""
-        self._held.pop(name, None)
-        (self.cache / f"{name}.json").write_text(text)
-
-    def _learned(self, name: str) -> dict[str, Any]:
-        from tidoctor.atlas.learn.classes import learn
-        from tidoctor.atlas.learn.forms import Inexpressible
-
-        self._busy.append(name)
-        path = self.cache / COUNTERS / f"{name}.json"
-        counters = json.loads(path.read_text()) if path.exists() else []
-        try:
-            return learn(name, self, self.seconds, counters)
-        except (Inexpressible, learner.Unbuildable) as reason:
-            return {ABSENT: f"{type(reason).__name__}: {reason}"[:300]}
-        except Exception as error:
-            traceback.print_exc()
-            return {ABSENT: f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-        finally:
-            self._busy.remove(name)
-
-    def __getitem__(self, name: str) -> Any:
-        row = self.row(name)
-        if ABSENT in row:
-            raise KeyError(name)
-        return row
-
-    def __contains__(self, name: object) -> bool:
-        from tidoctor.atlas.learn.builds import population
-
-        return isinstance(name, str) and name in population() and ABSENT not in self.row(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._held)
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-
-def completed(cache: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The facts with what was checked by hand, and limits that a verification made necessary."""
-    if ABSENT in row:
-        return row
-    row = siblings.sound(checked.pinned(name, checked.guarded(name, row)))
-    return limited(row, limits_at(cache, name))
-
-
 _known: Known
 
 
-def start(cache: str, seconds: float) -> None:
+def start(run: Run) -> None:
     """Prepare a worker."""
     global _known
     import torch
@@ -146,7 +65,7 @@ def start(cache: str, seconds: float) -> None:
     transformers.logging.set_verbosity_error()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    _known = Known(Path(cache), seconds)
+    _known = Known(run)
 
 
 def work(name: str) -> tuple[str, str, float]:
@@ -173,6 +92,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data files")
     parser.add_argument("--only", default="", metavar="REGEX",
                         help="of names of classes: these, and what they have as parts")  # fmt: skip
+    parser.add_argument("--afresh", action="store_true", help="keep nothing of the data files")
     arguments = parser.parse_args()
     if arguments.only and arguments.data.resolve() == DATA:
         parser.error("--only would leave nothing else in the data files: name another --data")
@@ -181,22 +101,21 @@ def main() -> int:
     gates.below(gates.Coverage(DATA, {}), arguments.floor)  # are they readable?
     arguments.cache.mkdir(parents=True, exist_ok=True)
     staged = arguments.cache / "staged"
+    keep = not arguments.afresh and (arguments.data / "index.json").exists()
+    run = Run(
+        arguments.cache, arguments.data if keep else None, arguments.workers, arguments.seconds
+    )
     for turn in range(1 + AGAIN):
-        learn_classes(
-            arguments.cache, arguments.workers, arguments.seconds, arguments.only
-        )
+        learn_classes(run, arguments.only)
         print(f"learned after {time.monotonic() - begun:.0f} s", flush=True)
-        assemble(arguments.cache, staged, arguments.workers)
+        assemble(run, staged)
         print(f"assembled after {time.monotonic() - begun:.0f} s", flush=True)
-        wrong = verified(
-            arguments.cache, staged, f"{arguments.seed}{turn or ''}", arguments.count,
-            arguments.workers,
-        )  # fmt: skip
+        wrong = verified(run, staged, f"{arguments.seed}{turn or ''}", arguments.count)
         print(f"verified after {time.monotonic() - begun:.0f} s: {len(wrong)} wrong", flush=True)
         if not wrong:
             break
-        mend(arguments.cache, wrong, arguments.workers, arguments.seconds)
-    assemble(arguments.cache, staged, arguments.workers)
+        mend(run, wrong)
+    assemble(run, staged)
     coverage = gates.passed(
         staged, workers=arguments.workers, count=arguments.count, seed=f"{arguments.seed} last",
         real=arguments.real, saves=arguments.saved, counters=arguments.cache / COUNTERS,
@@ -210,16 +129,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def learn_classes(cache: Path, workers: int, seconds: float, only: str = "") -> None:
+def learn_classes(run: Run, only: str = "") -> None:
     """Learn what the cache does not have, of the classes with such names."""
     from tidoctor.atlas.learn.builds import population
 
     names = sorted((name for name in population() if re.fullmatch(only or ".*", name)), key=order)
     reasons: Counter[str] = Counter()
     # Forked, so that the workers share the imported library.
-    with multiprocessing.get_context("fork").Pool(
-        workers, start, (str(cache), seconds)
-    ) as pool:
+    with multiprocessing.get_context("fork").Pool(run.workers, start, (run,)) as pool:
         for at, (name, reason, took) in enumerate(pool.imap_unordered(work, names)):
             reasons[reason.partition(":")[0] or "learned"] += 1
             if reason or took > 60 or at % 50 == 0:
@@ -227,45 +144,35 @@ def learn_classes(cache: Path, workers: int, seconds: float, only: str = "") -> 
     print(dict(reasons), file=sys.stderr)
 
 
-def verified(cache: Path, staged: Path, seed: str, count: int, workers: int) -> list[str]:
+def verified(run: Run, staged: Path, seed: str, count: int) -> list[str]:
     """The classes and config classes of which something is wrong; why is noted in the cache."""
     from tidoctor.atlas.learn import agreeing, resolving, scan
 
+    cache = run.cache
     (cache / COUNTERS).mkdir(exist_ok=True)
     found: dict[str, None] = {}
-    for finding in scan.all_scanned(staged, cache / FOUND, workers=workers):
+    for finding in scan.all_scanned(staged, cache / FOUND, workers=run.workers):
         if finding["wrong"]:
             gates.note(
                 cache / COUNTERS / f"{finding['name']}.json", [e["raw"] for e in finding["wrong"]]
             )
             found[finding["name"]] = None
     for name in gates.wrong_at_random(
-        staged, workers=workers, count=count, seed=seed, counters=cache / COUNTERS
+        staged, workers=run.workers, count=count, seed=seed, counters=cache / COUNTERS
     ):
         found[name] = None
-    for name, rows in agreeing.all_wrong(staged, workers=workers):
+    for name, rows in agreeing.all_wrong(staged, workers=run.workers):
         gates.note(cache / COUNTERS / f"{name}.json", [raw for raw, _ in rows])
         found[name] = None
     types = json.loads((staged / "index.json").read_text())["configs"]
-    for model_type, wrong, _ in resolving.all_examined(staged, types, workers=workers):
+    for model_type, wrong, _ in resolving.all_examined(staged, types, workers=run.workers):
         if wrong:
             note_config(cache, model_type, wrong)
             found[model_type] = None
     return list(found)
 
 
-def note_config(cache: Path, model_type: str, wrong: Mapping[str, Any]) -> None:
-    """Note raw configs on which fields were wrong; what was wrong before is given up."""
-    path = cache / COUNTERS / "configs" / f"{model_type}.json"
-    path.parent.mkdir(exist_ok=True, parents=True)
-    known = json.loads(path.read_text()) if path.exists() else {"fields": [], "raw": [], "out": []}
-    for field, rows in wrong.items():
-        known["out" if field in known["fields"] else "fields"].append(field)
-        known["raw"] += [each["raw"] for each in rows if each["raw"] not in known["raw"]]
-    path.write_text(json.dumps(known))
-
-
-def mend(cache: Path, wrong: list[str], workers: int, seconds: float) -> None:
+def mend(run: Run, wrong: list[str]) -> None:
     """Learn again what was wrong, pin what stays wrong, leave out the rest."""
     from tidoctor.atlas.learn.builds import population
 
@@ -273,9 +180,7 @@ def mend(cache: Path, wrong: list[str], workers: int, seconds: float) -> None:
     bodies = [name for name in names if not order(name)[0]]
     for group in (bodies, [name for name in names if order(name)[0]]):
         # Each time with fresh workers, which know what was learned last.
-        with multiprocessing.get_context("fork").Pool(
-            workers, start, (str(cache), seconds)
-        ) as pool:
+        with multiprocessing.get_context("fork").Pool(run.workers, start, (run,)) as pool:
             for name, how in pool.imap_unordered(mended, group):
                 print(f"mended {name}: {how}", flush=True)
 
@@ -340,85 +245,6 @@ def kin_of(name: str) -> Iterator[tuple[str, str, str]]:
 def narrower(row: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
     """Whether facts hold for clearly fewer configs than others."""
     return len(row.get("pinned", ())) > len(than.get("pinned", ())) + 2
-
-
-def assemble(cache: Path, staged: Path, workers: int) -> None:
-    """Learn the configs that the classes need, and write all data files into a folder."""
-    from tidoctor.atlas.learn import configs
-    from tidoctor.atlas.learn.builds import type_name
-    from tidoctor.atlas.learn.samples import is_inert
-    from tidoctor.atlas.learn.write import inner_fields, wanted_fields, write
-
-    rows = {path.stem: json.loads(path.read_text()) for path in sorted(cache.glob("*.json"))}
-    learned = {name: row for name, row in rows.items() if ABSENT not in row}
-    for row in learned.values():
-        kept = {path: seen for path, seen in row.get("pinned", {}).items() if not is_inert(path)}
-        row["pinned"] = {k: v for k, v in kept.items() if not k.endswith("_version")}
-    learned = {name: completed(cache, name, row) for name, row in learned.items()}
-    absent = {name: row[ABSENT] for name, row in rows.items() if ABSENT in row}
-    kinds = configs.kinds()
-
-    @functools.cache
-    def parts(model_type: str) -> Mapping[str, Any]:
-        try:
-            return configs.Config(kinds[model_type]).parts
-        except Exception:
-            return {}
-
-    wanted = wanted_fields(learned, parts)
-    (cache / "configs").mkdir(exist_ok=True)
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        while True:
-            jobs: list[ConfigJob] = []
-            for model_type, fields in sorted(wanted.items()):
-                below = {type_name(type(each)) for each in parts(model_type).values()}
-                inside = {each: sorted(wanted[each]) for each in sorted(below) if each in wanted}
-                jobs.append((str(cache), model_type, sorted(fields), inside))
-            found = pool.map(learn_config, jobs, 4)
-            rows_by_type = {k: row for k, row in found if row is not None}
-            more = inner_fields(rows_by_type, parts)
-            if all(fields <= wanted.get(each, set()) for each, fields in more.items()):
-                break
-            for model_type, fields in more.items():
-                wanted[model_type] = wanted.get(model_type, set()) | fields
-    for model_type, kind in kinds.items():  # other names for a config class
-        if kind.model_type in rows_by_type:
-            rows_by_type.setdefault(model_type, rows_by_type[kind.model_type])
-    write(staged, learned, absent, rows_by_type, kinds)
-
-
-# Folder of the cache, model type, its fields, and the fields of the types of its sub-configs.
-ConfigJob = tuple[str, str, list[str], dict[str, list[str]]]
-
-
-def learn_config(job: ConfigJob) -> tuple[str, dict[str, Any] | None]:
-    """Facts about one config class, None where it has no usable defaults. Runs in a worker."""
-    from tidoctor.atlas.learn import configs
-
-    cache, model_type, fields, below = job
-    asked: list[Any] = [fields, below]
-    counters = Path(cache) / COUNTERS / "configs" / f"{model_type}.json"
-    told = json.loads(counters.read_text()) if counters.exists() else {}
-    if told:
-        asked.append(told)
-    path = Path(cache) / "configs" / f"{model_type}.json"
-    if path.exists():
-        known = json.loads(path.read_text())
-        if known["asked"] == asked:
-            return model_type, known["row"]
-    row: dict[str, Any] | None = None
-    try:
-        config = configs.Config(configs.kinds()[model_type], told.get("raw", ()))
-        row = config.facts(fields, below)
-        for field in told.get("out", ()):
-            row["fields"].pop(field, None)
-            key, _, inner = field.rpartition(".")
-            if key in row.get("parts", {}):
-                row["parts"][key].setdefault("sets", {})[inner] = {"always": None}
-    except Exception as error:
-        print(f"config {model_type}: {type(error).__name__}: {error}"[:200], file=sys.stderr)
-    path.write_text(json.dumps({"asked": asked, "row": row}))
-    return model_type, row
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidoctor.atlas import learner
@@ -38,7 +39,7 @@ def predicted(
         found = expanded(layout, "memory", values, known)
         reading = Reading(values)
         for alias, _, guard in facts.get("ties", ()):
-            for name, point in points(layout, alias, reading):
+            for name, point in instances(alias, found):
                 if guard is True or reading.one(str(guard), point):
                     found.pop(name, None)
         for name in facts.get("unsaved", ()):
@@ -73,6 +74,17 @@ class Reading:
         if self._known[key] is WRONG:
             raise Uncovered(text)
         return self._known[key]
+
+
+def instances(template: str, names: Iterable[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """Those of the names that a template stands for, with their positions."""
+    pattern = re.escape(template)
+    for variable in VARIABLES:
+        mark = re.escape(f"{{{variable}}}")
+        pattern = pattern.replace(mark, rf"(?P<{variable}>\d+)", 1)
+        pattern = pattern.replace(mark, rf"(?P={variable})")
+    found = ((name, re.fullmatch(pattern, name)) for name in names)
+    return [(name, tuple(map(int, match.groups()))) for name, match in found if match]
 
 
 def points(layout: Mapping[str, Any], template: str, reading: Reading) -> Any:
