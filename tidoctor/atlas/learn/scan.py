@@ -5,9 +5,10 @@
 Random configs find by luck what is wrong on one value of one field; this goes through all of
 them: every field that a class reads gets several values, those beside the constants of its own
 facts among them, in a full config.json and in an almost empty one; fields that it does not read
-are changed together; then the numbers once more where a flag makes other tensors, and pairs of
-fields that stand in one expression. An answer is exact, refused, or wrong; of a wrong one the
-fields that it takes are narrowed down.
+are changed together, to a little more, the double, the half and one; then the numbers once more
+where a flag makes other tensors, and pairs of fields that stand in one expression. An answer is
+exact, refused, or wrong; of a wrong one the fields that it takes are narrowed down. A class that
+is known only as large as it is by default is scanned in that size.
 
 The folder of findings holds one file per class, and a class is scanned again only when its facts
 changed.
@@ -51,6 +52,7 @@ from tidoctor.atlas.learn.write import DATA, compared_in, expressions, fields_of
 SECONDS = 3.0  # of processor time for one class
 LESS = 0.3  # of it, where a part that is scanned itself makes up most of the class
 MOST_VALUES = 3  # of a field, besides those beside constants
+MOST_TURNS = 4  # of fields that no fact reads
 MOST_CORNERS = 8
 MOST_PAIRS = 30
 Finding = dict[str, Any]
@@ -65,13 +67,15 @@ class Scan:
         counts: verdicts.
     """
 
-    def __init__(self, name: str, rows: Mapping[str, Any], seconds: float) -> None:
-        """Build the base; raises whatever the library raises."""
+    def __init__(
+        self, name: str, rows: Mapping[str, Any], seconds: float, cut: bool = True
+    ) -> None:
+        """Build the base, cut down or not; raises whatever the library raises."""
         from tidoctor.atlas.learn.builds import default_values
 
         self.name = name
         self.row = rows[name]
-        self.sampler = Sampler(name, default_values(name), seconds, parts=False)
+        self.sampler = Sampler(name, default_values(name, cut), seconds, parts=False)
         self.base = self.sampler.base
         self.bare = self.terse(examine.sparse(name, self.base))
         self.counts: Counter[str] = Counter()
@@ -231,9 +235,10 @@ class Scan:
             path: options
             for path in self.fields
             if path not in self.own and path not in self.inside and path not in self.reads
-            and (options := self.values_of(path))
+            and (options := far(self.fields[path]) or self.values_of(path))
         }
-        yield from self._grouped(rest)
+        for turn in range(MOST_TURNS):
+            yield from self._grouped({p: o[turn:] for p, o in rest.items() if o[turn:]})
 
     def within(self) -> Iterator[None]:
         """Fields that only the parts read, which are scanned themselves."""
@@ -381,6 +386,13 @@ def parts_in(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(row.get("memory", {}).get("parts", ()))
 
 
+def far(value: Any) -> list[int]:
+    """Other values for a number of which nothing is known: near, far above, far below."""
+    if type(value) is not int or value < 0:
+        return []
+    return [each for each in distinct([value + 1, 2 * value, value // 2, 1]) if each != value]
+
+
 def values_for(path: str, value: Any, words: Iterable[Any]) -> list[Any]:
     """Values to try for a field, given what it is compared with."""
     from tidoctor.atlas.learn.lesson import all_activations
@@ -395,7 +407,9 @@ def values_for(path: str, value: Any, words: Iterable[Any]) -> list[Any]:
     numbers = sorted(each for each in words if type(each) is int and 0 <= each < 100_000)
     if isinstance(value, int):
         beside = [n + s for n in numbers for s in (0, 1, -1)] + [2 * n for n in numbers]
-        found = [*alternatives(path, value, set(), [])[:MOST_VALUES], *beside[:6]]
+        small = [value + 1, value + 2, value - 1, 2 * value, value // 2]
+        near = small if value <= 16 else alternatives(path, value, set(), [])[:MOST_VALUES]
+        found = [*near, *beside[:6]]
         if value > 16:
             found.insert(3, value + 3 if value % 2 else value + 2)
         return [each for each in distinct(found) if each != value and each >= 0]
@@ -474,6 +488,9 @@ def scanned(root: str, found: str, seconds: float, name: str) -> Finding:
         try:
             body = any("class" in e and not e["config"] for e in parts_in(_rows[name]))
             scan = Scan(name, _rows, seconds * (LESS if body else 1))
+            scan.try_({})
+            if not scan.wrong and not scan.counts["exact"]:  # known only as large as it is
+                scan = Scan(name, _rows, seconds, cut=False)
             finding = scan.finding(scan.run())
         except Exception as error:
             finding = {"name": name, "done": False, "counts": {}, "right": {}, "wrong": [],
