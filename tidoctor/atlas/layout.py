@@ -109,6 +109,12 @@ class Class:
             if isinstance(value, list | tuple) and len(value) != length:
                 known = f"what is known of {self.name} holds for {length}"
                 raise NotCovered(f"`{path}` has {len(value)} items; {known}")
+        for path, words in self._facts.get("words", {}).items():
+            value = _held(config, path)
+            for word in value if isinstance(value, list | tuple) else ():
+                if word not in words:
+                    known = f"what is known of {self.name} holds for {', '.join(words)}"
+                    raise NotCovered(f"a member of `{path}` is {shown(word)}; {known}")
         for path, most in self._facts.get("most", {}).items():
             value = _held(config, path)
             if type(value) is not int or value > most:

@@ -100,6 +100,7 @@ def configs_of(name: str, count: int, seed: str) -> list[tuple[Values, Built]]:
                 continue
             if sampler.try_one(values, disk=False) is not None:
                 sampler.choices.setdefault(path, []).append(other)
+    list(sampler.together())
     return [(base, sampler.first), *sampler.at_random(count)]
 
 

@@ -139,6 +139,8 @@ class Lesson:
         # Large models take long to build: fewer then.
         self.slow = self.sampler.pace > SLOW
         self.many = RANDOM // (2 if self.composed else 1) // (2 if self.slow else 1)
+        for raw in self.sampler.together():
+            self._watch(raw)
         self.sampler.keep(self.sampler.at_random(self.many))
         self.sampler.keep(self.sampler.at_corners(4 if self.composed or self.slow else 8))
         for raw in self.sampler.raw[-6 if self.composed else -12 :]:

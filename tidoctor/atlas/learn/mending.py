@@ -17,7 +17,14 @@ from typing import Any
 from tidoctor.atlas.learn.builds import FIRST_SECONDS, Built, built, default_values
 from tidoctor.atlas.learn.facts import differences
 from tidoctor.atlas.learn.lesson import all_activations
-from tidoctor.atlas.learn.samples import Values, altered, distinct, leaves
+from tidoctor.atlas.learn.samples import (
+    Values,
+    altered,
+    distinct,
+    is_list_of_words,
+    kinds_of_layers,
+    leaves,
+)
 from tidoctor.atlas.learn.write import fields_of
 
 ABSENT = "absent"
@@ -89,7 +96,7 @@ def narrowed(name: str, row: Rows, raw: Values, known: Rows) -> dict[str, Any]:
 
 
 def limits_at(cache: Path, name: str) -> dict[str, dict[str, Any]]:
-    """Limits that were set here before: `pinned`, `least` and `most`."""
+    """Limits that were set here before: `pinned`, `least`, `most` and `words`."""
     path = cache / LIMITS / f"{name}.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
@@ -146,11 +153,15 @@ def ways(
     for path in sorted(paths, key=lambda each: preferred(each, plain.get(each))):
         value, usual = sample.values[path], plain.get(path)
         allowed = row.get("pinned", {}).get(path)
+        words = row.get("words", {}).get(path)
         if isinstance(value, str) and value in all_activations():
             some = harmless(name, row, path, known) if allowed is None else allowed
             yield "pinned", path, [each for each in some if each != value]
         if type(value) is int and value == 0 and usual != 0:
             yield "least", path, 1
+        if is_list_of_words(value) and is_list_of_words(usual) and (new := set(value) - set(usual)):
+            some = sorted(kinds_of_layers()) if words is None else words
+            yield "words", path, [each for each in some if each not in new]
     if mild:
         return
     for path in sorted(paths, key=lambda each: preferred(each, plain.get(each))):

@@ -31,6 +31,10 @@ def predicted(
     for path, least in facts.get("least", {}).items():
         if type(values.get(path)) is int and values[path] < least:
             raise Uncovered(path)
+    for path, words in facts.get("words", {}).items():
+        held = values.get(path)
+        if isinstance(held, list | tuple) and not {*held} <= {*words}:
+            raise Uncovered(path)
     layout = facts["memory"]
     if kind == "disk" and "disk" in facts:
         return expanded(facts["disk"], "disk", values, known)

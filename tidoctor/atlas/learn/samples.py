@@ -14,8 +14,9 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
+from tidoctor.atlas import learner
 from tidoctor.atlas.learn.builds import (
     FIRST_SECONDS,
     UNDECLARED,
@@ -105,8 +106,11 @@ def alternatives(path: str, value: Any, compared: set[Any], activations: list[st
         last = [*value[:-1], value[-1] + 1]
         double = [2 * each for each in value]
         return unlike([double, first, last, [*value[:-1], 2 * value[-1]], value[::-1]], value)
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
-        words = sorted({*value, *(each for each in compared if isinstance(each, str))})
+    if is_list_of_words(value):
+        known = {*value, *(each for each in compared if isinstance(each, str))}
+        if len(known) == 1 and known <= kinds_of_layers():  # no other kind was ever seen
+            known = kinds_of_layers()
+        words = sorted(known)
         turned = [[word, *value[1:]] for word in words]
         turned += [[*value[:-1], word] for word in words]
         turned += [[word] * len(value) for word in words] + [value[::-1]]
@@ -114,6 +118,19 @@ def alternatives(path: str, value: Any, compared: set[Any], activations: list[st
     if isinstance(value, list) and not value:
         return [[0], [1], [0, 2]]
     return []
+
+
+@functools.cache
+def kinds_of_layers() -> set[str]:
+    """All words of the library for what a layer is, one of which a default may not have."""
+    from transformers.configuration_utils import ALLOWED_LAYER_TYPES
+
+    return {*ALLOWED_LAYER_TYPES}
+
+
+def is_list_of_words(value: Any) -> TypeGuard[list[str]]:
+    """Whether a value tells what each layer is."""
+    return isinstance(value, list) and bool(value) and all(isinstance(e, str) for e in value)
 
 
 def distinct(items: list[Any]) -> list[Any]:
@@ -256,6 +273,19 @@ class Sampler:
             self.raw.append(values)
         return sample
 
+    def together(self) -> Iterator[Values]:
+        """Configs in which fields are changed that only build together, built and kept.
+
+        Random configs begin with one of these as often as with any other one.
+        """
+        for changes in learner.TOGETHER.get(str(self.base.get("model_type")), ()):
+            values = self.base
+            for path, value in changes.items():
+                values = altered(values, path, value)
+            if self.try_one(values) is not None:
+                self.stuck -= changes.keys()
+                yield values
+
     def one_by_one(
         self, reads: list[str], compared: dict[str, set[Any]], activations: list[str]
     ) -> None:
@@ -275,7 +305,8 @@ class Sampler:
             others = alternatives(path, value, compared.get(path, set()), activations)
             if not others:
                 continue
-            wanted = 40 if isinstance(value, str) else self.wanted
+            words = isinstance(value, str) or is_list_of_words(others[0])
+            wanted = 40 if words else self.wanted
             worked: list[Any] = []
             for other in others:
                 if len(worked) >= wanted or self.late():

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tidoctor.atlas import data
+from tidoctor.atlas import data, learner
 from tidoctor.atlas.learn import examine, gates
 from tidoctor.atlas.learn.builds import Built, configured, nested
 from tidoctor.atlas.learn.samples import (
@@ -42,6 +42,8 @@ from tidoctor.atlas.learn.samples import (
     alternatives,
     distinct,
     is_inert,
+    is_list_of_words,
+    kinds_of_layers,
     kinds_of_names,
     leaves,
     put,
@@ -201,10 +203,13 @@ class Scan:
     def run(self) -> bool:
         """All steps; whether there was time for all."""
         self.try_({})
+        for changes in learner.TOGETHER.get(self.row["config"], ()):
+            self.try_(changes)
         if self.wrong:
             return True
         steps = (
-            self.unread, self.alone, self.lengths, self.within, self.at_corners, self.together
+            self.unread, self.kinds, self.alone, self.lengths, self.within, self.at_corners,
+            self.together,
         )  # fmt: skip
         for step in steps:
             for _ in step():
@@ -295,6 +300,16 @@ class Scan:
                         if sample is not None and kinds_of_names(sample) != kinds:
                             self.corners[path] = value
                         break
+
+    def kinds(self) -> Iterator[None]:
+        """Every word of the library for what the first or the last layer is."""
+        for path, value in sorted(self.fields.items()):
+            if is_list_of_words(value) and {*value} <= kinds_of_layers():
+                for word in sorted(kinds_of_layers()):
+                    for other in ([word, *value[1:]], [*value[:-1], word]):
+                        if other != value:
+                            self.try_({path: other})
+                            yield
 
     def lengths(self) -> Iterator[None]:
         """Lists shorter and longer than those beside them, which are else changed with them."""

@@ -50,6 +50,7 @@ def expressions(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from facts.get("most", ())
     yield from facts.get("least", ())
     yield from facts.get("lengths", ())
+    yield from facts.get("words", ())
 
 
 def names_in(text: str) -> set[str]:

@@ -24,11 +24,11 @@ from tidoctor.atlas.learner.known import (
     tasks_of_classes,
 )
 from tidoctor.atlas.learner.models import Layout, stand_in_for_timm
-from tidoctor.atlas.learner.seeds import CLASS_SEEDS, EXPERTS, LAYERS
+from tidoctor.atlas.learner.seeds import CLASS_SEEDS, EXPERTS, LAYERS, TOGETHER
 from tidoctor.atlas.learner.table import too_slow
 
 __all__ = [
-    "CLASS_SEEDS", "EXPERTS", "LAYERS", "Layout", "Unbuildable", "classes_by_type",
+    "CLASS_SEEDS", "EXPERTS", "LAYERS", "TOGETHER", "Layout", "Unbuildable", "classes_by_type",
     "config_class_of", "default_values", "fill", "model_class", "model_types_by_class", "shrink",
     "stand_in_for_timm", "tasks_of_classes", "too_slow",
 ]  # fmt: skip

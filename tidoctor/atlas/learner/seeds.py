@@ -57,6 +57,57 @@ CLASS_SEEDS: dict[str, dict[str, Any]] = {
     "ReformerModelWithLMHead": {"is_decoder": True},
     "T5GemmaEncoderModel": {"is_encoder_decoder": False},
 }
+_MAMBA: tuple[dict[str, Any], ...] = (
+    {"hidden_size": 2048, "mamba_n_heads": 64},
+    {"hidden_size": 1536, "mamba_n_heads": 48, "mamba_d_state": 128},
+    {"mamba_expand": 1, "mamba_n_heads": 64},
+    {"mamba_n_heads": 64, "mamba_d_head": 128},
+    {"hidden_size": 1024, "mamba_expand": 4, "mamba_d_head": 32},
+)
+# Fields of a model type that only build when they are changed together, dotted.
+TOGETHER: dict[str, tuple[dict[str, Any], ...]] = {
+    "bamba": (
+        *_MAMBA, {"attn_layer_indices": [1]}, {"attn_layer_indices": [0, 2]},
+        {"hidden_size": 2048, "mamba_n_heads": 64, "attn_layer_indices": [1, 3]},
+    ),
+    "granitemoehybrid": (
+        *_MAMBA, {"position_embedding_type": "nope"}, {"position_embedding_type": "rope"},
+        {"hidden_size": 2048, "mamba_n_heads": 64, "position_embedding_type": "nope"},
+    ),
+    "mamba2": (
+        {"hidden_size": 768, "num_heads": 24},
+        {"hidden_size": 512, "num_heads": 32, "head_dim": 32},
+        {"expand": 1, "num_heads": 64},
+        {"expand": 4, "head_dim": 128},
+        {"num_heads": 256, "head_dim": 32},
+    ),
+    "reformer": (
+        {"hidden_size": 512, "axial_pos_embds_dim": [128, 384]},
+        {"hidden_size": 384, "axial_pos_embds_dim": [128, 256]},
+        {"axial_pos_embds_dim": [128, 128]},
+        {"max_position_embeddings": 8192, "axial_pos_shape": [64, 128]},
+        {"max_position_embeddings": 8192, "axial_pos_shape": [128, 64]},
+        {"hidden_size": 512, "axial_pos_embds": False},
+    ),
+    "squeezebert": (
+        {"hidden_size": 384, "embedding_size": 384},
+        {"hidden_size": 1152, "embedding_size": 1152},
+    ),
+    "t5gemma2": tuple(
+        {f"{half}.{field}": value for half in ("encoder.text_config", "decoder")}
+        for field, value in (
+            ("hidden_size", 1152), ("hidden_size", 640), ("vocab_size", 262144),
+            ("vocab_size", 1024),
+        )
+    ),
+    "xlnet": (
+        {"d_model": 768, "n_head": 12},
+        {"d_model": 512, "d_head": 32},
+        {"d_model": 2048, "n_head": 32},
+        {"n_head": 32, "d_head": 32},
+        {"n_head": 8, "d_head": 128},
+    ),
+}  # fmt: skip
 # Last resort for values that a config class leaves open and its model needs.
 OPEN_VALUES: dict[str, Any] = {
     "dropout_rate": 0.0,
