@@ -241,6 +241,12 @@ def test_pins_of_one_form_and_largest_and_least_values(tmp_path: Path) -> None:
     for several in ([3], [3, 4, 5]):
         with pytest.raises(NotCovered, match=f"`experts` has {len(several)} items"):
             expanded(tmp_path, facts, experts=several)
+    facts = {"memory": layout({"w": ["1"]}), "words": {"experts": ["wide", "narrow"]}}
+    for fine in (["wide", "narrow"], ["narrow"], []):
+        assert expanded(tmp_path, facts, experts=fine) == {"w": (1,)}
+    for strange in (["wide", "tall"], ["wide", None], [["wide"]]):
+        with pytest.raises(NotCovered, match=r"a member of `experts` is .* holds for wide, narrow"):
+            expanded(tmp_path, facts, experts=strange)
 
 
 # --- parts ---------------------------------------------------------------------------------------

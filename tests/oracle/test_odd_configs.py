@@ -59,6 +59,11 @@ GLM: dict[str, Any] = {
 }  # fmt: skip
 SWITCH: dict[str, Any] = {"d_model": 32, "d_ff": 16, "num_layers": 4, "num_experts": 2, "vocab_size": 99}
 CLIP: dict[str, Any] = {"hidden_size": 96, "num_hidden_layers": 1, "intermediate_size": 16}
+GRANITE: dict[str, Any] = {
+    "hidden_size": 32, "vocab_size": 99, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "mamba_n_heads": 4, "mamba_d_state": 8, "intermediate_size": 16,
+    "shared_intermediate_size": 24, "num_local_experts": 2, "num_experts_per_tok": 1,
+}  # fmt: skip
 SPEECH = "FastSpeech2ConformerModel"
 HALF: dict[str, Any] = {
     "num_attention_heads": 2, "layers": 2, "kernel_size": 31, "attention_dropout_rate": 0.2,
@@ -94,6 +99,16 @@ RIGHT: list[tuple[str, Config]] = [
         {"num_sparse_encoder_layers": 0, "decoder_sparse_step": 1},
         {"num_layers": 6, "num_sparse_encoder_layers": 2},
     )],
+    *[("GraniteMoeHybridForCausalLM", GRANITE | other) for other in (
+        {"mamba_d_head": 16},
+        {"mamba_d_head": "auto", "layer_types": ["mamba", "attention", "mamba"]},
+        {"mamba_d_head": 16, "layer_types": ["linear_attention", "sliding_attention", "moe"],
+         "num_local_experts": 0, "position_embedding_type": "nope", "tie_word_embeddings": True},
+    )],
+    ("BambaModel", {**GRANITE, "mamba_d_head": 8, "mamba_n_heads": 8, "attn_layer_indices": [1]}),
+    ("Mamba2ForCausalLM", {"hidden_size": 32, "num_heads": 8, "head_dim": 8, "vocab_size": 99,
+                           "num_hidden_layers": 1, "n_groups": 2, "state_size": 16}),
+    ("XLNetModel", {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 16, "n_layer": 1}),
     *[("Granite4VisionModel", {"downsample_rate": "4/8", "deepstack_layer_map": layers}) for layers in (
         [], [[1, 2], [3, 4], [5, 6]],
     )],

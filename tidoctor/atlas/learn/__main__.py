@@ -11,11 +11,11 @@ gates (`tidoctor.atlas.learn.gates`) hold all of it against the library on other
 is still wrong is taken out. Then the data files are replaced and the coverage is printed by task,
 with the reason for each class that is absent. With --afresh nothing is kept of the data files.
 
-What is learned is verified: every class by a scan (`scan`, one field at a time) and on random
-configs, heads against bodies (`agreeing`), every config class for itself (`resolving`). What was
-wrong is mended (`mending`): the configs that showed it are counters for learning the class again;
-where that does not help, the class is limited to what was seen right. That is repeated until
-nothing is wrong.
+What is learned is verified: every class by a scan (`scan`, one field at a time; not where its
+facts and the library's own files for it are those of the last time) and on random configs, heads
+against bodies (`agreeing`), every config class for itself (`resolving`). What was wrong is mended
+(`mending`): the configs that showed it are counters for learning the class again; where that does
+not help, the class is limited to what was seen right. That is repeated until nothing is wrong.
 
 The cache holds one file per finished class and config class, so that an interrupted run goes on
 where it was; delete what should be learned anew. By a random sample of 50 classes most take 1
@@ -151,7 +151,9 @@ def verified(run: Run, staged: Path, seed: str, count: int) -> list[str]:
     cache = run.cache
     (cache / COUNTERS).mkdir(exist_ok=True)
     found: dict[str, None] = {}
-    for finding in scan.all_scanned(staged, cache / FOUND, workers=run.workers):
+    for finding in scan.all_scanned(
+        staged, cache / FOUND, scan.changed(staged, run.begin), workers=run.workers
+    ):
         if finding["wrong"]:
             gates.note(
                 cache / COUNTERS / f"{finding['name']}.json", [e["raw"] for e in finding["wrong"]]

@@ -283,9 +283,10 @@ class Config:
             return {}
         found = {}
         for old, new in table.items():
-            made = self.made({name: [old] * len(default)})
-            if made is not None and made.get(name) == [new] * len(default):
-                found[old] = new
+            for rest in ([old] * len(default[1:]), default[1:]):  # some need one of each
+                made = self.made({name: [old, *rest]})
+                if made is not None and (made.get(name) or [None])[0] == new:
+                    found[old] = new
         return found
 
     def labels(self) -> dict[str, Any] | None:

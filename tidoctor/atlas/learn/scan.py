@@ -480,11 +480,21 @@ class Rows(Mapping[str, Any]):
                 continue
             known.add(each)
             row = {k: v for k, v in self[each].items() if k != "verified"}
+            texts.append(str(self._files[self.index["classes"][each]].get("source")))
             texts.append(json.dumps(row, sort_keys=True))
             left += parts_of(row)
             if row["config"] in self.index["configs"]:
                 texts.append(json.dumps(self.config(row["config"]), sort_keys=True))
         return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:16]
+
+
+def changed(root: Path, former: Path | None) -> list[str]:
+    """Classes whose facts, or the library's files for them, are others than in former data."""
+    now = Rows(root)
+    if former is None:
+        return list(now)
+    before = Rows(former)
+    return [n for n in now if n not in before or before.digest(n) != now.digest(n)]
 
 
 _rows: Rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,18 @@ def folder_of(thing: Any) -> str:
     """The model folder of a class of transformers: `llama`."""
     parts = str(thing.__module__).split(".")
     return parts[2] if parts[:2] == ["transformers", "models"] and len(parts) > 2 else "generic"
+
+
+def source_of(folder: str) -> str:
+    """A digest of what the library has in a model folder: facts hold as long as it is the same."""
+    import transformers
+
+    whole = hashlib.sha256()
+    models = Path(transformers.__file__).parent / "models" / folder
+    for path in sorted(models.glob("*.py")):
+        if path.name.startswith(("modeling_", "configuration_")):
+            whole.update(path.read_bytes())
+    return whole.hexdigest()[:12]
 
 
 def expressions(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -206,6 +219,7 @@ def write(
         types[model_type] = folder
         files.setdefault(folder, {}).setdefault("configs", {})[model_type] = row
     for folder, content in sorted(files.items()):
+        content = {"source": source_of(folder)} | content
         (root / f"{folder}.json").write_text(spread(content), encoding="ascii")
     index = {
         "learned_from": {"transformers": transformers.__version__},
