@@ -121,7 +121,16 @@ _SERIES: dict[str, Any] = {
         " + input_size * 2",
     },
 }
+_GIVEN = (
+    "[stage_names[i] for i in out_indices] if out_indices is not None else [stage_names[-1]]"
+)
+_STAGES: dict[str, Any] = {"out_features": _GIVEN, "out_indices": "None"}
 FIELDS: dict[str, dict[str, Any]] = {
+    "hgnet_v2": _STAGES,
+    "hiera": _STAGES,
+    "rf_detr_dinov2": _STAGES,
+    "rt_detr_resnet": _STAGES,
+    "swin": _STAGES,
     "autoformer": {key: _SERIES[key] for key in ("cardinality", "embedding_dimension")},
     "time_series_transformer": _SERIES,
     "informer": _SERIES,

@@ -182,6 +182,23 @@ def leaves(values: Values, before: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
+def joint_changes(name: str, base: Values) -> Iterator[Values]:
+    """Changes of several fields, dotted, where one alone would not build.
+
+    Which stages a backbone gives is said in two fields that have to agree.
+    """
+    yield from learner.TOGETHER.get(str(base.get("model_type")), ())
+    for path, config in nested(configured(name, base)):
+        stages = list(getattr(config, "stage_names", None) or ())
+        for chosen in (stages[1:2], stages[1:3], stages[1:], stages[:1], stages):
+            if chosen and hasattr(config, "out_features"):
+                before = f"{path}." if path else ""
+                yield {
+                    f"{before}out_features": chosen,
+                    f"{before}out_indices": [*map(stages.index, chosen)],
+                }
+
+
 def altered(values: Values, path: str, value: Any) -> Values:
     """A copy with one field changed, wherever it stands."""
     try:
@@ -278,7 +295,7 @@ class Sampler:
 
         Random configs begin with one of these as often as with any other one.
         """
-        for changes in learner.TOGETHER.get(str(self.base.get("model_type")), ()):
+        for changes in joint_changes(self.name, self.base):
             values = self.base
             for path, value in changes.items():
                 values = altered(values, path, value)

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tidoctor.atlas import data, learner
+from tidoctor.atlas import data
 from tidoctor.atlas.learn import examine, gates
 from tidoctor.atlas.learn.builds import Built, configured, nested
 from tidoctor.atlas.learn.samples import (
@@ -43,6 +43,7 @@ from tidoctor.atlas.learn.samples import (
     distinct,
     is_inert,
     is_list_of_words,
+    joint_changes,
     kinds_of_layers,
     kinds_of_names,
     leaves,
@@ -203,7 +204,7 @@ class Scan:
     def run(self) -> bool:
         """All steps; whether there was time for all."""
         self.try_({})
-        for changes in learner.TOGETHER.get(self.row["config"], ()):
+        for changes in joint_changes(self.name, self.base):
             self.try_(changes)
         if self.wrong:
             return True
