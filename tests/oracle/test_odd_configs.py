@@ -64,6 +64,16 @@ GRANITE: dict[str, Any] = {
     "num_key_value_heads": 2, "mamba_n_heads": 4, "mamba_d_state": 8, "intermediate_size": 16,
     "shared_intermediate_size": 24, "num_local_experts": 2, "num_experts_per_tok": 1,
 }  # fmt: skip
+SWIN: dict[str, Any] = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+MINIMAX: dict[str, Any] = {
+    "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 32, "num_local_experts": 4,
+}  # fmt: skip
+QWEN: dict[str, Any] = MINIMAX | {
+    "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
 SPEECH = "FastSpeech2ConformerModel"
 HALF: dict[str, Any] = {
     "num_attention_heads": 2, "layers": 2, "kernel_size": 31, "attention_dropout_rate": 0.2,
@@ -109,6 +119,13 @@ RIGHT: list[tuple[str, Config]] = [
     ("Mamba2ForCausalLM", {"hidden_size": 32, "num_heads": 8, "head_dim": 8, "vocab_size": 99,
                            "num_hidden_layers": 1, "n_groups": 2, "state_size": 16}),
     ("XLNetModel", {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 16, "n_layer": 1}),
+    *[("SwinBackbone", SWIN | stages) for stages in (
+        {}, {"out_features": ["stem", "stage2"]}, {"out_indices": [1, -1]},
+        {"out_features": ["stage1", "stage3"], "out_indices": [1, 3]},
+    )],
+    ("MiniMaxM3VLTextModel", MINIMAX | {"mlp_layer_types": ["dense", "sparse"]}),
+    ("Qwen3NextModel", QWEN | {"layer_types": ["linear_attention", "full_attention"]}),
+    ("Qwen3NextModel", QWEN | {"layer_types": ["mamba", "attention"]}),
     *[("Granite4VisionModel", {"downsample_rate": "4/8", "deepstack_layer_map": layers}) for layers in (
         [], [[1, 2], [3, 4], [5, 6]],
     )],
@@ -125,6 +142,9 @@ SILENT: list[tuple[str, Config]] = [
                    "attn_config": {"rope_theta": 1e4},
                    "ffn_config": {"ffn_act_fn": {"name": "xielu"}, "ffn_hidden_size": 16}}),
     ("Gemma4TextModel", GEMMA | {"per_layer_config": {}}),
+    ("RTDetrModel", {"backbone_config": {
+        "model_type": "rt_detr_resnet", "out_features": ["stage1", "stage3", "stage4"],
+    }, "encoder_in_channels": [256, 1024, 2048]}),
 ]  # fmt: skip
 
 
