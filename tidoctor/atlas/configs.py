@@ -120,7 +120,11 @@ class Resolved:
         try:
             if name in self._sets and self._outer is not None:
                 rule = self._sets[name]
-                if "always" in rule or self._given(name)[1] is None:
+                there, given = self._given(name)
+                if "missing" in rule:  # a null of the file counts
+                    if not there:
+                        return self._imposed(name, rule["missing"])
+                elif "always" in rule or given is None:
                     return self._imposed(name, rule.get("always", rule.get("default")))
             if name in self._parts:
                 return self._sub_config(name, self._parts[name])

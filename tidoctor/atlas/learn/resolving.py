@@ -14,6 +14,7 @@ import functools
 import json
 import multiprocessing
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -30,14 +31,23 @@ from tidoctor.atlas.learn.samples import alternatives, distinct, put
 from tidoctor.atlas.learn.write import DATA
 
 COUNT = 60  # configs with several fields changed
+DEEPEST = 40  # layers
 SECONDS = 4.0  # of processor time for one config class
 _LEFT = ("id2label", "label2id", "transformers_version", "model_type", "dtype", "torch_dtype")
+
+_COUNTED = re.compile(r"in range\((\w+)\)")
 
 Wrong = dict[str, list[dict[str, Any]]]
 
 
-def choices(config: Config, told: Container[str]) -> dict[str, list[Any]]:
-    """Keys of a config.json with values to give them, more of those that something is told of."""
+def choices(
+    config: Config, told: Container[str], counted: Container[str] = ()
+) -> dict[str, list[Any]]:
+    """Keys of a config.json with values to give them, more of those that something is told of.
+
+    For the number of layers that a list follows from, all up to `DEEPEST`: which layer is of which
+    kind is fitted to a few, and the last one is often an exception.
+    """
     found: dict[str, list[Any]] = {"num_labels": [5], "id2label": [THREE]}
     for path, value in config.values.items():
         if path.rpartition(".")[2] in _LEFT or not isinstance(value, PLAIN):
@@ -46,17 +56,20 @@ def choices(config: Config, told: Container[str]) -> dict[str, list[Any]]:
         options = alternatives(path, value, set(words), [])
         if value is None:
             options = [2, 64, True, 0.5, [1], *sorted(config.words)[:10]]
-        found[path] = distinct([*options[: 4 if path in told else 2], None, value])
+        some = range(1, DEEPEST + 1) if path in counted else options[: 4 if path in told else 2]
+        found[path] = distinct([*some, None, value])
     for extra in sorted(config.extras - config.values.keys()):
         found[extra] = [2, 3, True, False]
     return found
 
 
-def raws(config: Config, count: int, told: Container[str]) -> Iterator[dict[str, Any]]:
+def raws(
+    config: Config, count: int, told: Container[str], counted: Container[str] = ()
+) -> Iterator[dict[str, Any]]:
     """Configs that the library takes: nothing said, each field alone, several at random."""
     yield {}
     taken: dict[str, list[Any]] = {}
-    for path, values in choices(config, told).items():
+    for path, values in choices(config, told, counted).items():
         for value in values:
             raw: dict[str, Any] = {}
             put(raw, path, value)
@@ -97,9 +110,10 @@ def examined(root: str, count: int, model_type: str) -> tuple[str, Wrong, int]:
     except Exception:
         return model_type, {}, 0
     fields = list(fields_under(source, model_type))
+    counted = frozenset(_COUNTED.findall(json.dumps(source.config(model_type)["fields"])))
     until = time.process_time() + SECONDS
     with data.using(source):
-        for raw in raws(config, count, frozenset(fields)):
+        for raw in raws(config, count, frozenset(fields), counted):
             made = config.made(raw) if time.process_time() < until else None
             if made is None:
                 continue
