@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,7 @@ CONFIGS: dict[str, Any] = {
             "helped_config": {
                 "type": "text", "sets": {"hidden": {"default": "text_config.hidden + 1"}},
             },
+            "part_config": {"type": "text", "sets": {"hidden": {"missing": "6"}}},
             "odd_config": {"type": "text", "sets": {"hidden": {"always": None}}},
         },
         "lifted": {"text_config": ["hidden", "double"]},
@@ -224,6 +227,30 @@ def test_a_part_is_a_config_of_its_own() -> None:
     assert (
         parse("text_config.hidden + 1 if text_config is not None else 0").value(config.value) == 10
     )
+
+
+def test_what_a_part_lacks_is_set_around_it_and_a_null_is_no_lack() -> None:
+    assert both()["part_config.hidden"] == both(part_config={})["part_config.hidden"] == 6
+    assert both(part_config={"hidden": 9})["part_config.hidden"] == 9
+    plain_part = both(part_config={"hidden": None})["part_config.hidden"]
+    assert plain_part == resolve({"model_type": "text", "hidden": None})["hidden"] != 6
+
+
+def test_every_rule_that_is_shipped_is_of_the_language() -> None:
+    folder = resources.files("tidoctor.atlas") / "layouts"
+    asked = 0
+    for file in folder.iterdir():
+        content = json.loads(file.read_bytes()) if file.name.endswith(".json") else {}
+        configs = content.get("configs", {}).values() if file.name != "index.json" else ()
+        for facts in configs:
+            sets = [part.get("sets", {}) for part in facts.get("parts", {}).values()]
+            for rule in (each for rules in (facts["fields"], *sets) for each in rules.values()):
+                told = {"default": rule} if isinstance(rule, str) else rule
+                for key in ("default", "always", "missing", "null", "given"):
+                    if isinstance(told.get(key), str):
+                        parse(told[key])
+                        asked += 1
+    assert asked > 7_000
 
 
 def test_no_part_is_none() -> None:

@@ -74,6 +74,10 @@ QWEN: dict[str, Any] = MINIMAX | {
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }
+GEMMA2: dict[str, Any] = {
+    "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
 SPEECH = "FastSpeech2ConformerModel"
 HALF: dict[str, Any] = {
     "num_attention_heads": 2, "layers": 2, "kernel_size": 31, "attention_dropout_rate": 0.2,
@@ -123,6 +127,15 @@ RIGHT: list[tuple[str, Config]] = [
         {}, {"out_features": ["stem", "stage2"]}, {"out_indices": [1, -1]},
         {"out_features": ["stage1", "stage3"], "out_indices": [1, 3]},
     )],
+    *[("PaliGemmaForConditionalGeneration", {
+        "projection_dim": 24,
+        "vision_config": VISION | {"num_attention_heads": 4, "image_size": 28, "patch_size": 14},
+        "text_config": GEMMA2 | {"model_type": kind},
+    }) for kind in ("gemma", "gemma2")],
+    *[("VoxtralModel", {"text_config": text | {"num_hidden_layers": 1}}) for text in (
+        {}, {"model_type": "mistral", "hidden_size": 64}, {"vocab_size": 99, "head_dim": 32},
+    )],
+    *[("Gemma4TextModel", GEMMA2 | {"num_hidden_layers": layers}) for layers in (2, 5, 6, 8)],
     ("MiniMaxM3VLTextModel", MINIMAX | {"mlp_layer_types": ["dense", "sparse"]}),
     ("Qwen3NextModel", QWEN | {"layer_types": ["linear_attention", "full_attention"]}),
     ("Qwen3NextModel", QWEN | {"layer_types": ["mamba", "attention"]}),

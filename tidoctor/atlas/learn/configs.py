@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidoctor.atlas.expectation import ASIDE
+from tidoctor.atlas.expression import parse
 from tidoctor.atlas.learn import checked
 from tidoctor.atlas.learn.builds import extra_defaults, flattened, nested, type_name
 from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, Vocabulary
@@ -51,6 +52,15 @@ def kinds() -> Mapping[str, Any]:
         for each in inside:
             found.setdefault(type_name(type(each)), type(each))
     return found
+
+
+def spelled(text: str) -> bool:
+    """Whether a text is of the language of the data; an object inside a list is not."""
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Config:
@@ -268,6 +278,8 @@ class Config:
         if name in known:
             return known[name]
         fact = self.labels() if name == "num_labels" else self.field(name)
+        if isinstance(fact, str) and not spelled(fact):
+            return None
         former = self.former(name) if fact is not None else {}
         if former:
             row: dict[str, Any] = {"default": fact} if isinstance(fact, str) else dict(fact or {})

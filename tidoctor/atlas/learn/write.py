@@ -20,7 +20,8 @@ i j k l and or not in is None True False if else for len int ceil floor round ma
 abs sqrt log2 bool str range prod value
 """
 _WORDS = frozenset(_LANGUAGE.split())
-RULES = ("default", "always", "missing", "null", "given")  # what of a rule for a field is an expression
+# What of a rule for a field is an expression.
+RULES = ("default", "always", "missing", "null", "given")
 HOLDING = frozenset({"prelu", "xielu"})  # activations that hold parameters
 
 
