@@ -136,6 +136,14 @@ RIGHT: list[tuple[str, Config]] = [
         {}, {"model_type": "mistral", "hidden_size": 64}, {"vocab_size": 99, "head_dim": 32},
     )],
     *[("Gemma4TextModel", GEMMA2 | {"num_hidden_layers": layers}) for layers in (2, 5, 6, 8)],
+    # Parts with a form on disk of their own, in models that have none.
+    ("Idefics2Model", {"text_config": QWEN | {"model_type": "qwen3_moe"}}),
+    ("EncoderDecoderModel", {
+        "encoder": VISION | {"model_type": "dinov2", "num_attention_heads": 4},
+        "decoder": {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1,
+                    "num_attention_heads": 4, "intermediate_size": 16, "vocab_size": 99,
+                    "is_decoder": True, "add_cross_attention": True},
+    }),
     ("MiniMaxM3VLTextModel", MINIMAX | {"mlp_layer_types": ["dense", "sparse"]}),
     ("Qwen3NextModel", QWEN | {"layer_types": ["linear_attention", "full_attention"]}),
     ("Qwen3NextModel", QWEN | {"layer_types": ["mamba", "attention"]}),

@@ -19,7 +19,9 @@ from tidoctor.atlas.expression import LARGEST, Expression, NotCovered, Run, pars
 
 Shape = tuple[int, ...]
 Tensors = dict[str, Shape]
-Kind = Literal["memory", "disk"]
+# A model whose layout on disk is the one in memory is "kept": its usual parts are so as well, and
+# one of another type may have a form of its own.
+Kind = Literal["memory", "disk", "kept"]
 
 MOST_TENSORS = 400_000  # the largest published model has fewer than 100,000
 MOST_CHILDREN = 20_000  # of one container: layers, experts
@@ -136,6 +138,8 @@ class Expansion:
         self._left = MOST_TENSORS
         self._run = Run(_nothing, _MOST_STEPS)
         self._under: list[str] = []
+        # Whether a part of a type that the file chose was met that has a form on disk of its own.
+        self.apart = False
 
     def class_(self, name: str) -> Class:
         """The facts about a class. Raises NotCovered for one that was not learned."""
@@ -161,7 +165,7 @@ class Expansion:
         """The same, before tied and unsaved ones are left out."""
         of.check(config)
         if of.disk is None:
-            return self._expanded(of, of.memory, config, "memory")
+            return self._expanded(of, of.memory, config, "kept")
         return self._expanded(of, of.disk, config, "disk")
 
     def ties(self, of: Class, config: Resolved, tensors: Tensors) -> dict[str, str]:
@@ -219,7 +223,13 @@ class Expansion:
                 raise NotCovered(f"no class serves {inner.model_type} as {part.task}")
             name = found
         of = self.class_(name)
-        own = self.memory(of, inner) if kind == "memory" else self.disk(of, inner)
+        apart = inner.foreign and of.disk is not None
+        self.apart = self.apart or apart
+        if kind == "disk" or (kind == "kept" and apart):
+            own = self.disk(of, inner)
+        else:
+            of.check(inner)
+            own = self._expanded(of, of.memory, inner, kind)
         for left_out in matching(part.without, own):
             own.pop(left_out, None)
         self._limit(len(own) * (len(places) - 1))  # once they were counted when they were made
