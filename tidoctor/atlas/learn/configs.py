@@ -217,8 +217,8 @@ class Config:
     def imposed(self, key: str, part: Any, fields: Iterable[str]) -> dict[str, Any]:
         """Fields of a sub-config that follow from what stands outside of it.
 
-        `always` whatever it says itself, `default` where it says nothing; null where the rule
-        was not found.
+        `always` whatever it says itself, `default` where it says nothing, `missing` where it
+        does not have the key; null where the rule was not found.
         """
         found: dict[str, Any] = {}
         for field in sorted(fields):
@@ -237,6 +237,8 @@ class Config:
             kept = all(value == each for value, each in taken)
             outside = [o for o in self.influences(name) if not o.startswith(key + ".")]
             if kept and not outside:
+                if self.merged(key, part, field) and (text := literal(default)) is not None:
+                    found[field] = {"missing": text}
                 continue
             text, held = self.absent(name)
             if held:
@@ -248,6 +250,17 @@ class Config:
             else:
                 found[field] = {"always": None}
         return found
+
+    def merged(self, key: str, part: Any, field: str) -> bool:
+        """Whether a sub-config that is given keeps a default that is not its own.
+
+        Not for a field that follows from others of the sub-config: its own rule tells it.
+        """
+        name, said = f"{key}.{field}", {"bos_token_id": 1}
+        made, own = self.made({key: said}), flattened_or_none(type(part), said)
+        if made is None or own is None or any(o != name for o in self.influences(name)):
+            return False
+        return bool(made.get(name) == self.values[name] != own.get(field))
 
     def survives(self, key: str, field: str, choice: Any, outside: list[str]) -> bool:
         """Whether what a sub-config says of a field counts, whatever is said outside."""
