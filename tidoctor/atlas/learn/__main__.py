@@ -18,10 +18,11 @@ against bodies (`agreeing`), every config class for itself (`resolving`). What w
 not help, the class is limited to what was seen right. That is repeated until nothing is wrong.
 
 The cache holds one file per finished class and config class, so that an interrupted run goes on
-where it was; delete what should be learned anew. By a random sample of 50 classes most take 1
-to 5 seconds of processor time, wrappers of several models half a minute, a few of them minutes:
-with an empty cache expect well over an hour on two cores, of which one round of verifying takes
-about twenty minutes and the configs five. Each turn of mending verifies again.
+where it was; delete what should be learned anew. On two cores, where all is kept, learning takes
+a minute and a half and each turn of verifying up to a quarter of an hour. With --afresh most
+classes take 1 to 5 seconds of processor time, wrappers of several models half a minute, a few of
+them minutes (a random sample of 50): expect well over an hour, and twenty minutes for a turn of
+verifying, since all classes are scanned then.
 
 Exit code 1: a task is covered less than its --floor.
 """

@@ -21,6 +21,7 @@ from tidoctor.atlas.learn.samples import (
     Sampler,
     Values,
     distinct,
+    documented,
     get,
     is_inert,
     kind_of_name,
@@ -79,7 +80,7 @@ class Lesson:
         self.hashed: set[str] = set()
         self.reads: set[str] = set()
         self.missed: set[str] = set()
-        self.compared: dict[str, set[Any]] = {}
+        self.compared: dict[str, set[Any]] = dict(documented(name, self.sampler.base))
         self.activations = sorted(ACT2FN)
         self.watched = 0
         # Where most of a class is a submodel learned before, its own few tensors need less.

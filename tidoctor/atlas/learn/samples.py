@@ -47,6 +47,8 @@ LEFT = re.compile(
     r"(^|\.)(model_type|architectures|transformers_version|dtype|torch_dtype|id2label|label2id|"
     r"auto_map|rope_parameters|rope_scaling|problem_type|_\w+)(\.|$)"
 )
+_QUOTED = re.compile(r"[\"'`]([A-Za-z0-9][\w+-]{1,30})[\"'`]")
+_WHOLE = re.MULTILINE | re.DOTALL
 # Seconds for a first build, from which on another one is timed.
 HICCUP = 0.1
 # Counts along which lists run.
@@ -126,6 +128,27 @@ def kinds_of_layers() -> set[str]:
     from transformers.configuration_utils import ALLOWED_LAYER_TYPES
 
     return {*ALLOWED_LAYER_TYPES}
+
+
+def documented(name: str, base: Values) -> dict[str, set[str]]:
+    """Field -> words that the library names for it, of fields whose value is a word.
+
+    What a class compares with its default first hides the words it would compare with later.
+    They are only values to try. Sources: what the config class says of the field in its docstring,
+    and its lists of words.
+    """
+    found: dict[str, set[str]] = {}
+    for path, config in nested(configured(name, base)):
+        kind = type(config)
+        lists = [each for each in vars(kind).values() if is_list_of_words(each)]
+        for field, value in config.to_dict().items():
+            if isinstance(value, str) and not LEFT.search(field):
+                about = rf"^ *{field} \(.*?(?=^ *\w+ \(`|\Z)"
+                told = re.search(about, kind.__doc__ or "", _WHOLE)
+                words = set(_QUOTED.findall(told[0])) if told else set()
+                words |= {word for each in lists if value in each for word in each}
+                found[f"{path}.{field}" if path else field] = words - {value}
+    return found
 
 
 def is_list_of_words(value: Any) -> TypeGuard[list[str]]:

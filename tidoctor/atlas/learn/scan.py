@@ -41,6 +41,7 @@ from tidoctor.atlas.learn.samples import (
     altered,
     alternatives,
     distinct,
+    documented,
     is_inert,
     is_list_of_words,
     joint_changes,
@@ -93,6 +94,8 @@ class Scan:
         self.words: dict[str, set[Any]] = {}
         for path, others in (log.compared if log else {}).items():
             self.words.setdefault(path.split("[")[0], set()).update(others)
+        for path, others in documented(name, self.base).items():
+            self.words.setdefault(path, set()).update(others)
         self.pairs: list[frozenset[str]] = []
         for text in texts:
             for path, constants in compared_in(text).items():
