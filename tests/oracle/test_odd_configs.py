@@ -78,6 +78,11 @@ GEMMA2: dict[str, Any] = {
     "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 1, "num_attention_heads": 4,
     "num_key_value_heads": 2, "intermediate_size": 32,
 }  # fmt: skip
+SPOKEN: dict[str, Any] = VISION | {
+    "num_attention_heads": 4, "vocab_size": 30, "num_conv_pos_embedding_groups": 4,
+    "num_conv_pos_embeddings": 8, "conv_dim": [8, 12, 8, 8, 8, 8, 8], "conv_stride": [2] * 7,
+    "conv_kernel": [3] * 7,
+}  # fmt: skip
 SPEECH = "FastSpeech2ConformerModel"
 HALF: dict[str, Any] = {
     "num_attention_heads": 2, "layers": 2, "kernel_size": 31, "attention_dropout_rate": 0.2,
@@ -144,6 +149,10 @@ RIGHT: list[tuple[str, Config]] = [
                     "num_attention_heads": 4, "intermediate_size": 16, "vocab_size": 99,
                     "is_decoder": True, "add_cross_attention": True},
     }),
+    *[(name, SPOKEN | {"feat_extract_norm": norm}) for norm in ("group", "layer")
+      for name in ("HubertModel", "Wav2Vec2ForCTC", "WavLMForCTC")],
+    ("EsmModel", VISION | {"vocab_size": 33, "pad_token_id": 1, "num_attention_heads": 4,
+                           "position_embedding_type": "rotary"}),
     ("MiniMaxM3VLTextModel", MINIMAX | {"mlp_layer_types": ["dense", "sparse"]}),
     ("Qwen3NextModel", QWEN | {"layer_types": ["linear_attention", "full_attention"]}),
     ("Qwen3NextModel", QWEN | {"layer_types": ["mamba", "attention"]}),
@@ -163,6 +172,9 @@ SILENT: list[tuple[str, Config]] = [
                    "attn_config": {"rope_theta": 1e4},
                    "ffn_config": {"ffn_act_fn": {"name": "xielu"}, "ffn_hidden_size": 16}}),
     ("Gemma4TextModel", GEMMA | {"per_layer_config": {}}),
+    ("Wav2Vec2ConformerModel", SPOKEN | {"position_embeddings_type": "rotary"}),
+    ("ResNetModel", {"layer_type": "basic"}),
+    ("PatchTSTForPrediction", {"loss": "nll"}),
     ("RTDetrModel", {"backbone_config": {
         "model_type": "rt_detr_resnet", "out_features": ["stage1", "stage3", "stage4"],
     }, "encoder_in_channels": [256, 1024, 2048]}),
