@@ -205,8 +205,7 @@ class Scan:
     # --- the plan ---
 
     def run(self) -> bool:
-        """All steps; whether there was time for all."""
-        self.try_({})
+        """All steps after the base was tried; whether there was time for all."""
         for changes in joint_changes(self.name, self.base):
             self.try_(changes)
         if self.wrong:
@@ -520,6 +519,7 @@ def scanned(root: str, found: str, seconds: float, name: str) -> Finding:
             scan.try_({})
             if not scan.wrong and not scan.counts["exact"]:  # known only as large as it is
                 scan = Scan(name, _rows, seconds, cut=False)
+                scan.try_({})
             finding = scan.finding(scan.run())
         except Exception as error:
             finding = {"name": name, "done": False, "counts": {}, "right": {}, "wrong": [],
