@@ -148,12 +148,13 @@ def learn_classes(run: Run, only: str = "") -> None:
 def verified(run: Run, staged: Path, seed: str, count: int) -> list[str]:
     """The classes and config classes of which something is wrong; why is noted in the cache."""
     from tidoctor.atlas.learn import agreeing, resolving, scan
+    from tidoctor.atlas.learn.rows import changed
 
     cache = run.cache
     (cache / COUNTERS).mkdir(exist_ok=True)
     found: dict[str, None] = {}
     for finding in scan.all_scanned(
-        staged, cache / FOUND, scan.changed(staged, run.begin), workers=run.workers
+        staged, cache / FOUND, changed(staged, run.begin), workers=run.workers
     ):
         if finding["wrong"]:
             gates.note(

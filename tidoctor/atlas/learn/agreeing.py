@@ -26,17 +26,11 @@ from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.learn import gates, siblings
 from tidoctor.atlas.learn.builds import config_class, default_values
-from tidoctor.atlas.learn.samples import (
-    LEFT,
-    Values,
-    altered,
-    alternatives,
-    is_inert,
-    kind_of_name,
-    leaves,
-)
-from tidoctor.atlas.learn.scan import Rows, parts_in
+from tidoctor.atlas.learn.dotted import LEFT, Values, altered, leaves
+from tidoctor.atlas.learn.rows import Rows, parts_in
+from tidoctor.atlas.learn.samples import kind_of_name
 from tidoctor.atlas.learn.siblings import Row
+from tidoctor.atlas.learn.trying import alternatives, is_inert
 from tidoctor.atlas.learn.write import DATA, compared_in, fields_of, names_in
 
 COUNT = 150
@@ -117,7 +111,7 @@ def held(root: str, pair: tuple[str, str, str], count: int = COUNT) -> list[Valu
         for path in {**known, **apart}
         if path in read and not is_inert(path) and not LEFT.search(path)
         and (path in apart or not isinstance(known[path], str))
-        and (options := alternatives(path, known.get(path), apart.get(path, set()), [])[:9])
+        and (options := alternatives(known.get(path), apart.get(path, set()))[:9])
     ]  # fmt: skip
     first = [field for field in fields if field[0] in apart]
     chance = random.Random(name)

@@ -19,7 +19,7 @@ def assemble(run: Run, staged: Path) -> None:
     """Learn the configs that the classes need, and write all data files into a folder."""
     from tidoctor.atlas.learn import configs
     from tidoctor.atlas.learn.builds import type_name
-    from tidoctor.atlas.learn.samples import is_inert
+    from tidoctor.atlas.learn.trying import is_inert
     from tidoctor.atlas.learn.write import inner_fields, wanted_fields, write
 
     cache = run.cache

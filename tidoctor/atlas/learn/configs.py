@@ -19,8 +19,9 @@ from tidoctor.atlas.expectation import ASIDE
 from tidoctor.atlas.expression import parse
 from tidoctor.atlas.learn import checked
 from tidoctor.atlas.learn.builds import extra_defaults, flattened, nested, type_name
+from tidoctor.atlas.learn.dotted import put
 from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, Vocabulary
-from tidoctor.atlas.learn.samples import alternatives, put
+from tidoctor.atlas.learn.trying import alternatives
 
 Raw = dict[str, Any]
 THREE = {"0": "a", "1": "b", "2": "c"}
@@ -226,7 +227,7 @@ class Config:
             default = self.values.get(name)
             if name not in self.values or not isinstance(default, PLAIN):
                 continue
-            options = alternatives(field, default, set(), [])[:4]
+            options = alternatives(default)[:4]
             made = [(each, self.made({key: {field: each}})) for each in options]
             alone = [flattened_or_none(type(part), {field: each}) for each in options]
             taken = [
@@ -347,9 +348,9 @@ class Config:
             return None
         if not isinstance(default, PLAIN):
             return {"default": "None", "opaque": True} if default is None else None
-        others, most = alternatives(name, default, set(), []), 12
+        others, most = alternatives(default), 12
         if not others and isinstance(default, list):  # of one word; whichever the class knows
-            others, most = alternatives(name, default, set(self.words), []), 60
+            others, most = alternatives(default, set(self.words)), 60
         if isinstance(default, list) and default:
             others = [*others[:8], default[:-1], [*default, default[0]], *others[8:]]
         given = [(each, self.made({name: each})) for each in others[:most]]
@@ -523,7 +524,7 @@ class Config:
         """Key -> values it takes, each with the fields that change with it."""
         found: dict[str, list[tuple[Any, frozenset[str]]]] = {}
         keys = [
-            (other, alternatives(other, value, words, [])[: 3 if "." in other else 12])
+            (other, alternatives(value, words)[: 3 if "." in other else 12])
             for other, value in self.values.items()
             if isinstance(value, PLAIN)
             and not other.endswith("model_type")
@@ -548,10 +549,10 @@ class Config:
         if "always" in row:
             return True
         value = self.values[name]
-        choices = alternatives(name, value, set(), [])[:6]
+        choices = alternatives(value)[:6]
         choices += [value] if choices else []
         paths = [
-            (other, alternatives(other, each, set(), [])[:4])
+            (other, alternatives(each)[:4])
             for other, each in self.values.items()
             if isinstance(each, PLAIN) and other != name and "." not in other
             and other not in ("id2label", "label2id", "num_labels", "model_type")

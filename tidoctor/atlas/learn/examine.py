@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from tidoctor.atlas.expectation import expectation
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.learn.builds import FIRST_SECONDS, Built, built, configured, default_values
-from tidoctor.atlas.learn.samples import Sampler, Values, alternatives, changed, is_inert
+from tidoctor.atlas.learn.dotted import Values, changed
+from tidoctor.atlas.learn.samples import Sampler
+from tidoctor.atlas.learn.trying import alternatives, is_inert
 
 SECONDS = 12.0  # of processor time for one class
 FLIPS = 8  # fields that are changed alone, to find the corners
@@ -117,7 +119,7 @@ def loose(sampler: Sampler) -> list[str]:
             if isinstance(value, dict) and "model_type" in value:
                 walk(value, path + ".")
             elif not is_inert(path) and not path.endswith(("token_id", "seed", "version")):
-                options = alternatives(path, value, set(), [])
+                options = alternatives(value)
                 if options and not isinstance(value, str):
                     sampler.choices[path] = options[:3]
                     if not isinstance(value, int | float) or isinstance(value, bool):

@@ -15,7 +15,7 @@ from tidoctor.atlas.learn.fit import NoFit
 from tidoctor.atlas.learn.forms import Form, Inexpressible, entries_of
 from tidoctor.atlas.learn.lesson import Lesson
 from tidoctor.atlas.learn.predict import Uncovered, predicted
-from tidoctor.atlas.learn.samples import distinct
+from tidoctor.atlas.learn.trying import distinct
 from tidoctor.atlas.learn.write import compared_in, expressions
 
 # Random builds, against which facts are held that were learned from others.

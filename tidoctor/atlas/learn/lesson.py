@@ -15,19 +15,11 @@ from tidoctor.atlas.learn.builds import (
     extra_defaults,
     nested,
 )
+from tidoctor.atlas.learn.dotted import Values, get
 from tidoctor.atlas.learn.fit import Vocabulary
 from tidoctor.atlas.learn.forms import SPELLED_OUT
-from tidoctor.atlas.learn.samples import (
-    Sampler,
-    Values,
-    distinct,
-    documented,
-    get,
-    is_inert,
-    kind_of_name,
-    kinds_of_names,
-    watched,
-)
+from tidoctor.atlas.learn.samples import Sampler, kind_of_name, kinds_of_names, watched
+from tidoctor.atlas.learn.trying import distinct, documented, is_inert
 from tidoctor.atlas.learn.write import HOLDING
 
 SECONDS = 30.0

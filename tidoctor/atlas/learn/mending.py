@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas.learn.builds import FIRST_SECONDS, Built, built, default_values
+from tidoctor.atlas.learn.dotted import Values, altered, leaves
 from tidoctor.atlas.learn.facts import differences
 from tidoctor.atlas.learn.lesson import all_activations
-from tidoctor.atlas.learn.samples import (
-    Values,
-    altered,
-    distinct,
-    is_list_of_words,
-    kinds_of_layers,
-    leaves,
-)
+from tidoctor.atlas.learn.trying import distinct, is_list_of_words, kinds_of_layers
 from tidoctor.atlas.learn.write import fields_of
 
 ABSENT = "absent"

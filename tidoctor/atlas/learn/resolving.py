@@ -27,7 +27,8 @@ from tidoctor.atlas.configs import Resolved
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.learn import gates
 from tidoctor.atlas.learn.configs import PLAIN, THREE, Config, kinds
-from tidoctor.atlas.learn.samples import alternatives, distinct, put
+from tidoctor.atlas.learn.dotted import put
+from tidoctor.atlas.learn.trying import alternatives, distinct
 from tidoctor.atlas.learn.write import DATA
 
 COUNT = 60  # configs with several fields changed
@@ -53,7 +54,7 @@ def choices(
         if path.rpartition(".")[2] in _LEFT or not isinstance(value, PLAIN):
             continue
         words = sorted(config.words) if isinstance(value, str) else []
-        options = alternatives(path, value, set(words), [])
+        options = alternatives(value, set(words))
         if value is None:
             options = [2, 64, True, 0.5, [1], *sorted(config.words)[:10]]
         some = range(1, DEEPEST + 1) if path in counted else options[: 4 if path in told else 2]

@@ -14,9 +14,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
-from tidoctor.atlas import learner
 from tidoctor.atlas.learn.builds import (
     FIRST_SECONDS,
     UNDECLARED,
@@ -25,214 +24,13 @@ from tidoctor.atlas.learn.builds import (
     configured,
     nested,
 )
-
-Values = dict[str, Any]
-
-# Read by every constructor, never seen in a shape; trying them would only cost time.
-_INERT = """
-is_encoder_decoder rope_parameters _attn_implementation dtype torch_dtype architectures
-transformers_version return_dict output_attentions output_hidden_states chunk_size_feed_forward
-problem_type id2label label2id initializer_range initializer_factor layer_norm_eps rms_norm_eps
-sliding_window max_window_layers use_sliding_window attention_dropout use_cache
-model_type bos_token_id eos_token_id layerdrop norm_eps decoder_start_token_id
-"""
-INERT = frozenset(_INERT.split())
-INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon", "_loss_coef")
-
+from tidoctor.atlas.learn.dotted import Values, altered, changed, get, put
+from tidoctor.atlas.learn.trying import alternatives, is_inert, is_list_of_words, joint_changes
 
 # Values to give a field that a config class does not declare.
 UNLIKE = (64, True, False, 2)
-# Never changed: what says which config it is, and token ids beyond the vocabulary.
-LEFT = re.compile(
-    r"(^|\.)(model_type|architectures|transformers_version|dtype|torch_dtype|id2label|label2id|"
-    r"auto_map|rope_parameters|rope_scaling|problem_type|_\w+)(\.|$)"
-)
-_QUOTED = re.compile(r"[\"'`]([A-Za-z0-9][\w+-]{1,30})[\"'`]")
-_WHOLE = re.MULTILINE | re.DOTALL
 # Seconds for a first build, from which on another one is timed.
 HICCUP = 0.1
-# Counts along which lists run.
-_COUNT = re.compile(r"layer|depth|stage|block|level|scale|group")
-
-
-def is_inert(path: str) -> bool:
-    """Whether a field is known to have no part in names or shapes."""
-    key = path.rsplit(".", 1)[-1]
-    if key == "model_type" and "." in path:
-        return False
-    return key in INERT or key.endswith(INERT_ENDINGS)
-
-
-def get(values: Values, path: str) -> Any:
-    """The value at a dotted path; KeyError when it is not there."""
-    here: Any = values
-    for key in path.split("."):
-        here = here[key]
-    return here
-
-
-def put(values: Values, path: str, value: Any) -> None:
-    """Set the value at a dotted path of nested dicts."""
-    *way, last = path.split(".")
-    here = values
-    for key in way:
-        here = here.setdefault(key, {})
-        if not isinstance(here, dict):
-            raise KeyError(path)
-    here[last] = value
-
-
-def alternatives(path: str, value: Any, compared: set[Any], activations: list[str]) -> list[Any]:
-    """Other values to try for a field, likely ones first."""
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        if value <= 16:
-            near = [value + 1, value + 2, value - 1, 2 * value, 1, 3, 0, 4, 8]
-        else:
-            near = [2 * value, 3 * value, value // 2, value + value // 2, value // 4, value + 1]
-        near += [each for each in compared if type(each) is int and each >= 0]
-        near += [each + 1 for each in compared if type(each) is int and each >= 0]
-        return unlike(near, value)
-    if isinstance(value, float):
-        return unlike([2 * value, value / 2, 0.0, 1.0, 0.5], value)
-    if isinstance(value, str):
-        if value in activations:
-            return unlike(["relu", "silu", "gelu_new", *activations], value)
-        return unlike([each for each in compared if isinstance(each, str)], value)
-    if value is None:
-        words = [each for each in compared if each is not None]
-        return [2, 4, 64, True, 1, 16, *words]
-    if isinstance(value, list) and value and all(isinstance(each, int) for each in value):
-        first = [2 * value[0], *value[1:]]
-        last = [*value[:-1], value[-1] + 1]
-        double = [2 * each for each in value]
-        return unlike([double, first, last, [*value[:-1], 2 * value[-1]], value[::-1]], value)
-    if is_list_of_words(value):
-        known = {*value, *(each for each in compared if isinstance(each, str))}
-        if len(known) == 1 and known <= kinds_of_layers():  # no other kind was ever seen
-            known = kinds_of_layers()
-        words = sorted(known)
-        turned = [[word, *value[1:]] for word in words]
-        turned += [[*value[:-1], word] for word in words]
-        turned += [[word] * len(value) for word in words] + [value[::-1]]
-        return unlike(turned, value)
-    if isinstance(value, list) and not value:
-        return [[0], [1], [0, 2]]
-    return []
-
-
-@functools.cache
-def kinds_of_layers() -> set[str]:
-    """All words of the library for what a layer is, one of which a default may not have."""
-    from transformers.configuration_utils import ALLOWED_LAYER_TYPES
-
-    return {*ALLOWED_LAYER_TYPES}
-
-
-def documented(name: str, base: Values) -> dict[str, set[str]]:
-    """Field -> words that the library names for it, of fields whose value is a word.
-
-    What a class compares with its default first hides the words it would compare with later.
-    They are only values to try. Sources: what the config class says of the field in its docstring,
-    and its lists of words.
-    """
-    found: dict[str, set[str]] = {}
-    for path, config in nested(configured(name, base)):
-        kind = type(config)
-        lists = [each for each in vars(kind).values() if is_list_of_words(each)]
-        for field, value in config.to_dict().items():
-            if isinstance(value, str) and not LEFT.search(field):
-                about = rf"^ *{field} \(.*?(?=^ *\w+ \(`|\Z)"
-                told = re.search(about, kind.__doc__ or "", _WHOLE)
-                words = set(_QUOTED.findall(told[0])) if told else set()
-                words |= {word for each in lists if value in each for word in each}
-                found[f"{path}.{field}" if path else field] = words - {value}
-    return found
-
-
-def is_list_of_words(value: Any) -> TypeGuard[list[str]]:
-    """Whether a value tells what each layer is."""
-    return isinstance(value, list) and bool(value) and all(isinstance(e, str) for e in value)
-
-
-def distinct(items: list[Any]) -> list[Any]:
-    """Without repetitions."""
-    found: list[Any] = []
-    for each in items:
-        if each not in found:
-            found.append(each)
-    return found
-
-
-def unlike(items: list[Any], value: Any) -> list[Any]:
-    """Without repetitions and without the given value."""
-    return [each for each in distinct(items) if each != value]
-
-
-def changed(values: Values, path: str, value: Any) -> Values:
-    """A copy with one field changed, and with it the lists that run along a count."""
-    made = copy.deepcopy(values)
-    before = get(made, path)
-    put(made, path, value)
-    if not _COUNT.search(path.rpartition(".")[2]) and not isinstance(value, list):
-        return made
-    if type(before) is int and type(value) is int and 1 < before <= 64 and 0 < value <= 64:
-        where = path.rpartition(".")[0]
-        beside = get(made, where) if where else made
-        for key, along in beside.items():
-            if isinstance(along, list) and len(along) == before and key != path:
-                beside[key] = [along[at % before] for at in range(value)]
-    if not isinstance(before, list) or not isinstance(value, list) or not before:
-        return made
-    if len(before) != len(value):
-        where = path.rpartition(".")[0]
-        beside = get(made, where) if where else made
-        for key, along in beside.items():
-            if isinstance(along, list) and len(along) == len(before) and value:
-                beside[key] = [along[at % len(before)] for at in range(len(value))]
-    return made
-
-
-def leaves(values: Values, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field of nested values that is no sub-config, by dotted path."""
-    for key, value in values.items():
-        path = before + key
-        if isinstance(value, dict):
-            if not LEFT.search(path):
-                yield from leaves(value, path + ".")
-        else:
-            yield path, value
-
-
-def joint_changes(name: str, base: Values) -> Iterator[Values]:
-    """Changes of several fields, dotted, where one alone would not build.
-
-    Which stages a backbone gives is said in two fields that have to agree.
-    """
-    yield from learner.TOGETHER.get(str(base.get("model_type")), ())
-    for path, config in nested(configured(name, base)):
-        stages = list(getattr(config, "stage_names", None) or ())
-        for chosen in (stages[1:2], stages[1:3], stages[1:], stages[:1], stages):
-            if chosen and hasattr(config, "out_features"):
-                before = f"{path}." if path else ""
-                yield {
-                    f"{before}out_features": chosen,
-                    f"{before}out_indices": [*map(stages.index, chosen)],
-                }
-
-
-def altered(values: Values, path: str, value: Any) -> Values:
-    """A copy with one field changed, wherever it stands."""
-    try:
-        return changed(values, path, copy.deepcopy(value))
-    except (KeyError, TypeError, AttributeError):
-        made = copy.deepcopy(values)
-        try:
-            put(made, path, copy.deepcopy(value))
-        except (KeyError, TypeError, AttributeError):
-            return values
-        return made
 
 
 class Sampler:
@@ -342,7 +140,7 @@ class Sampler:
                 except KeyError:
                     self.stuck.add(path)
                     continue
-            others = alternatives(path, value, compared.get(path, set()), activations)
+            others = alternatives(value, compared.get(path, set()), activations)
             if not others:
                 continue
             words = isinstance(value, str) or is_list_of_words(others[0])

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tidoctor.atlas.learn.builds import default_values
+from tidoctor.atlas.learn.dotted import Values
 from tidoctor.atlas.learn.mending import ABSENT, Rows, samples_of, wrong_ones
-from tidoctor.atlas.learn.samples import Values
 
 
 class Shipped(NamedTuple):
