@@ -36,6 +36,8 @@ class Resolved:
     Attributes:
         model_type: the config class, by its model type.
         foreign: it is a sub-config whose type the file chose, another than the usual one.
+        called: the model type that the file gives a sub-config whose class is fixed, "" where it
+            gives none or the right one.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Resolved:
         source: data.Data,
         path: str = "",
         foreign: bool = False,
+        called: str = "",
         outer: Resolved | None = None,
         sets: Mapping[str, Mapping[str, str | None]] | None = None,
     ) -> None:
@@ -61,6 +64,7 @@ class Resolved:
                 raise NotCovered(f"what `{path}{key}` does to other fields is not known")
         self.model_type = model_type
         self.foreign = foreign
+        self.called = called
         self._outer = outer  # the config that this one is a part of, and what it sets here
         self._sets = sets or {}
         self._values = values
@@ -276,10 +280,8 @@ class Resolved:
                 given = {}
         if not isinstance(given, Mapping):
             raise NotCovered(f"{self._at(name)} is {shown(given)}, expected an object")
-        usual = rule.get("type")
-        model_type = given.get("model_type") if rule.get("open") else None
-        if model_type is None:
-            model_type = usual
+        usual, stated = rule.get("type"), given.get("model_type")
+        model_type = stated if rule.get("open") and stated is not None else usual
         if not isinstance(model_type, str):
             raise NotCovered(f"{self._at(name)} does not say its model_type")
         return Resolved(
@@ -288,6 +290,7 @@ class Resolved:
             source=self._data,
             path=f"{self._path}{name}.",
             foreign=self.foreign or model_type != usual,
+            called=stated if isinstance(stated, str) and stated != model_type else "",
             outer=self,
             sets=rule.get("sets", {}),
         )

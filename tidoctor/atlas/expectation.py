@@ -111,7 +111,9 @@ def expectation(config: Mapping[str, Any], class_name: str) -> Expectation:
     saved: Tensors | None = None
     disk_ties: Mapping[str, str] = ties
     reason = ""
-    if of.disk is None and not expansion.apart:
+    if expansion.misnamed:
+        disk_ties, reason = {}, expansion.misnamed
+    elif of.disk is None and not expansion.apart:
         gone = {*ties, *unsaved}
         saved = {n: shape for n, shape in memory.items() if n not in gone} if gone else memory
     else:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from tidoctor.atlas import families
+from tidoctor.atlas import families, renames
 from tidoctor.atlas.configs import Absent, Resolved
 from tidoctor.atlas.data import Data, shown
 from tidoctor.atlas.expression import LARGEST, Expression, NotCovered, Run, parse
@@ -140,6 +140,8 @@ class Expansion:
         self._under: list[str] = []
         # Whether a part of a type that the file chose was met that has a form on disk of its own.
         self.apart = False
+        # Why the form on disk is not that of the facts, "" where it is.
+        self.misnamed = ""
 
     def class_(self, name: str) -> Class:
         """The facts about a class. Raises NotCovered for one that was not learned."""
@@ -172,9 +174,14 @@ class Expansion:
         """Alias -> target for the ties in force whose alias is among the tensors.
 
         The target is one that is no alias itself. Of two rows for one alias, one in memory names
-        and one in disk names, the one counts whose target is among the tensors.
+        and one in disk names, the one counts whose target is among the tensors. A part whose type
+        the file chose brings ties of its own, in memory names.
         """
         found: dict[str, str] = {}
+        for place, inner_class, inner in self._chosen(of, config):
+            own = [n.removeprefix(place) for n in tensors if n.startswith(place)]
+            for alias, target in self.ties(inner_class, inner, dict.fromkeys(own, ())).items():
+                found[place + alias] = place + target
         for tie in of.ties:
             for alias, indices in _instances(tie.alias, tensors):
                 if tie.condition is not None:
@@ -208,6 +215,30 @@ class Expansion:
             self._under.pop()
         return tensors
 
+    def _chosen(self, of: Class, config: Resolved) -> Iterator[tuple[str, Class, Resolved]]:
+        """Place, class and config of the parts whose type the file chose."""
+        filler = _Filler(config, self._run)
+        for part in of.memory.parts:
+            places: Tensors = {}
+            filler.fill(part.row, places, MOST_TENSORS)
+            for place in places:
+                inner = config.part(part.config)
+                if part.task and inner.foreign:
+                    yield place, self.class_(self._name(part, inner)), inner
+                elif not part.task:
+                    body = self.class_(part.class_name)
+                    for below, known, each in self._chosen(body, inner):
+                        yield place + below, known, each
+
+    def _name(self, part: _Part, inner: Resolved) -> str:
+        """The class of a part. Raises NotCovered where no class serves its config."""
+        if not part.task:
+            return part.class_name
+        found = families.class_for(inner.model_type, part.task)
+        if found is None:
+            raise NotCovered(f"no class serves {inner.model_type} as {part.task}")
+        return found
+
     def _add(
         self, part: _Part, config: Resolved, kind: Kind, filler: _Filler, tensors: Tensors
     ) -> None:
@@ -216,13 +247,11 @@ class Expansion:
         if not places:
             return
         inner = config.part(part.config)
-        name = part.class_name
-        if part.task:
-            found = families.class_for(inner.model_type, part.task)
-            if found is None:
-                raise NotCovered(f"no class serves {inner.model_type} as {part.task}")
-            name = found
+        name = self._name(part, inner)
         of = self.class_(name)
+        if inner.called not in ("", config.model_type) and _converts(name, inner):
+            said = f"`{part.config}` calls itself {shown(inner.called)} and is {inner.model_type}"
+            self.misnamed = f"{said}: how it is saved is not known"
         apart = inner.foreign and of.disk is not None
         self.apart = self.apart or apart
         if kind == "disk" or (kind == "kept" and apart):
@@ -240,6 +269,15 @@ class Expansion:
         self._left -= made
         if self._left < 0:
             raise NotCovered(_TOO_MANY)
+
+
+def _converts(name: str, config: Resolved) -> bool:
+    """Whether what a config calls itself decides how the library converts such a submodel.
+
+    It looks for conversions by the class first (`conversion_mapping.py` of transformers 5.23).
+    """
+    types = (config.called, config.model_type)
+    return not renames.has_rules(name) and any(map(renames.has_rules, types))
 
 
 class _Filler:

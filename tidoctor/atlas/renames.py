@@ -92,6 +92,11 @@ def conversions(
     return (*found, *(_rule(row, None, prefix) for row in _rows("legacy") or ()))
 
 
+def has_rules(key: str) -> bool:
+    """Whether a class name or a model type brings rules."""
+    return _rows(key) is not None
+
+
 def _within(at: str, places: Iterable[str]) -> bool:
     """Whether a submodel lies below one of the places."""
     return any(not place or at.startswith(f"{place}.") for place in places)

@@ -125,7 +125,20 @@ _GIVEN = (
     "[stage_names[i] for i in out_indices] if out_indices is not None else [stage_names[-1]]"
 )
 _STAGES: dict[str, Any] = {"out_features": _GIVEN, "out_indices": "None"}
+# What follows from a field is settled before a value arrives that the file gives by another name.
+_DEPTHS = {"t5": 6, "mt5": 8, "umt5": 8, "longt5": 6, "pop2piano": 6, "udop": 24}
 FIELDS: dict[str, dict[str, Any]] = {
+    **{
+        kind: {"num_decoder_layers": f"{depth} if stated.num_layers is None else num_layers"}
+        for kind, depth in _DEPTHS.items()
+    },
+    "glm_moe_dsa": {
+        "n_routed_experts": {
+            "default": "256 if num_experts is None else num_experts",
+            "given": "value if num_experts is None or stated.n_routed_experts is None"
+            " else num_experts",
+        },
+    },
     "hgnet_v2": _STAGES,
     "hiera": _STAGES,
     "rf_detr_dinov2": _STAGES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from tidoctor.atlas.learn.write import compared_in, expressions
 
 # Random builds, against which facts are held that were learned from others.
 HELD_OUT = 16
+# Tasks for which wrappers ask for the class of a submodel by its config, `AutoModelForCausalLM`.
+FOLLOWED = ("base", "causal-lm")
 
 
 def learned(lesson: Lesson) -> dict[str, Any]:
@@ -61,16 +63,32 @@ def learned(lesson: Lesson) -> dict[str, Any]:
         if patterns:
             facts[key] = patterns
     pinned = lesson.pinned()
-    for row, _ in parts:
-        if "auto" in row:
-            before = row["config"] + "."
-            pinned = {path: rows for path, rows in pinned.items() if not path.startswith(before)}
+    for config in followed_configs((row for row, _ in parts), lesson.known):
+        before = f"{config}."
+        pinned = {path: rows for path, rows in pinned.items() if not path.startswith(before)}
     if pinned:
         facts["pinned"] = pinned
     most = thresholds(lesson, facts)
     if most:
         facts["most"] = most
     return facts
+
+
+def followed_configs(
+    parts: Iterable[Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]]
+) -> set[str]:
+    """The sub-configs whose class is that of their type, here or in a part that is the body.
+
+    What holds of such a submodel stands with its own class.
+    """
+    found: set[str] = set()
+    for row in parts:
+        if "auto" in row:
+            found.add(row["config"])
+        elif not row["config"]:
+            inside = known[row["class"]].get("memory", {}).get("parts", ())
+            found |= followed_configs(inside, known)
+    return found
 
 
 def thresholds(lesson: Lesson, facts: Mapping[str, Any]) -> dict[str, int]:
@@ -134,8 +152,8 @@ def part_row(lesson: Lesson, at: str, config: str) -> dict[str, Any] | None:
     """The part's row, None where it is not always exactly one learned class."""
     kinds: set[str] = set()
     without: set[str] | None = None
-    followed = True
-    base = learner.classes_by_type()
+    followed = set(FOLLOWED)
+    tasks = learner.classes_by_type()
     for sample in lesson.sampler.samples:
         here = [each for each in sample.parts if each.at == at]
         if len(here) != 1 or here[0].config != config:
@@ -143,7 +161,7 @@ def part_row(lesson: Lesson, at: str, config: str) -> dict[str, Any] | None:
         kind = here[0].name
         kinds.add(kind)
         model_type = sample.values.get(f"{config}.model_type" if config else "model_type")
-        followed = followed and base.get(str(model_type), {}).get("base") == kind
+        followed -= {t for t in followed if tasks.get(str(model_type), {}).get(t) != kind}
         if kind not in lesson.known:
             return None
         inner = sub_values(sample.values, config)
@@ -161,8 +179,8 @@ def part_row(lesson: Lesson, at: str, config: str) -> dict[str, Any] | None:
         if missing != without:
             return None
     row: dict[str, Any] = {"at": at, "config": config}
-    if followed and config and "base" in kinds_of(kinds, base):
-        row["auto"] = "base"
+    if followed and config:
+        row["auto"] = min(followed, key=FOLLOWED.index)
     elif len(kinds) == 1:
         row["class"] = kinds.pop()
     else:
@@ -170,11 +188,6 @@ def part_row(lesson: Lesson, at: str, config: str) -> dict[str, Any] | None:
     if without:
         row["without"] = sorted(without)
     return row
-
-
-def kinds_of(kinds: set[str], base: Mapping[str, Mapping[str, str]]) -> set[str]:
-    """Tasks under which the classes are filed."""
-    return {task for tasks in base.values() for task, name in tasks.items() if name in kinds}
 
 
 def sub_values(values: Mapping[str, Any], config: str) -> dict[str, Any]:

@@ -59,6 +59,10 @@ def choices(
             options = [2, 64, True, 0.5, [1], *sorted(config.words)[:10]]
         some = range(1, DEEPEST + 1) if path in counted else options[: 4 if path in told else 2]
         found[path] = distinct([*some, None, value])
+    # A field that comes by another name is set later: what follows from it may not see it.
+    for other, path in (getattr(config.kind, "attribute_map", None) or {}).items():
+        if path in found and other not in found:
+            found[other] = [each for each in found[path] if each is not None][:2]
     for extra in sorted(config.extras - config.values.keys()):
         found[extra] = [2, 3, True, False]
     return found

@@ -26,6 +26,7 @@ from tidoctor.atlas.learn.trying import (
     is_list_of_words,
     joint_changes,
     kinds_of_layers,
+    other_parts,
     values_for,
 )
 from tidoctor.atlas.learn.write import compared_in, expressions, fields_of, names_in
@@ -185,8 +186,8 @@ class Scan:
         if self.wrong:
             return True
         steps = (
-            self.unread, self.kinds, self.alone, self.lengths, self.within, self.at_corners,
-            self.together,
+            self.unread, self.kinds, self.parts, self.alone, self.lengths, self.within,
+            self.at_corners, self.together,
         )  # fmt: skip
         for step in steps:
             for _ in step():
@@ -287,6 +288,18 @@ class Scan:
                         if other != value:
                             self.try_({path: other})
                             yield
+
+    def parts(self) -> Iterator[None]:
+        """Sub-configs of other types; what the full base says of the usual one would not do."""
+        for key, other in other_parts(self.base):
+            raw = self.base | {key: other}
+            told = self.judge(raw)
+            path, model_type = f"{key}.model_type", other["model_type"]
+            if told and told[0] == "wrong":
+                self.note({path: model_type}, raw, told[1])
+            elif told and told[0] == "exact":
+                self.right.setdefault(path, []).append(model_type)
+            yield
 
     def lengths(self) -> Iterator[None]:
         """Lists shorter and longer than those beside them, which are else changed with them."""

@@ -26,6 +26,27 @@ INERT = frozenset(_INERT.split())
 INERT_ENDINGS = ("dropout", "_dropout_prob", "_eps", "_std", "_theta", "_epsilon", "_loss_coef")
 _QUOTED = re.compile(r"[\"'`]([A-Za-z0-9][\w+-]{1,30})[\"'`]")
 _WHOLE = re.MULTILINE | re.DOTALL
+_TEXT = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 96, "vocab_size": 200,
+}  # fmt: skip
+_IMAGE = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96,
+    "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+_AUDIO = {
+    "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 96,
+    "num_hidden_layers": 2,
+}  # fmt: skip
+# What the key of a sub-config says of it -> other models for it, small, of types that differ in
+# the spelling of their fields, in their heads and in their form on disk.
+_PARTS: tuple[tuple[str, Values, str], ...] = (
+    ("vision|image|backbone|encoder", _IMAGE,
+     "clip_vision_model siglip_vision_model dinov2 vit pixtral swin resnet convnext"),
+    ("audio|speech|encoder", _AUDIO, "whisper wav2vec2 qwen2_audio_encoder hubert"),
+    ("text|llm|decoder|encoder|generator|language", _TEXT,
+     "llama mistral qwen2 qwen3 gemma2 qwen3_moe gpt2 opt bert t5"),
+)  # fmt: skip
 MOST_VALUES = 3  # of a number, besides those beside constants
 
 
@@ -152,8 +173,11 @@ def documented(name: str, base: Values) -> dict[str, set[str]]:
 def joint_changes(name: str, base: Values) -> Iterator[Values]:
     """Changes of several fields, dotted, where one alone would not build.
 
-    Which stages a backbone gives is said in two fields that have to agree.
+    Which stages a backbone gives is said in two fields that have to agree; a model attends to
+    another one only as a decoder.
     """
+    if base.get("add_cross_attention") is False and base.get("is_decoder") is False:
+        yield {"add_cross_attention": True, "is_decoder": True}
     yield from learner.TOGETHER.get(str(base.get("model_type")), ())
     for path, config in nested(configured(name, base)):
         stages = list(getattr(config, "stage_names", None) or ())
@@ -164,6 +188,16 @@ def joint_changes(name: str, base: Values) -> Iterator[Values]:
                     f"{before}out_features": chosen,
                     f"{before}out_indices": [*map(stages.index, chosen)],
                 }
+
+
+def other_parts(base: Values) -> Iterator[tuple[str, Values]]:
+    """Key of a sub-config -> one of another type for it, whether the file may choose it or not."""
+    for key, value in base.items():
+        if isinstance(value, dict) and "model_type" in value:
+            for pattern, sizes, types in _PARTS:
+                for model_type in types.split() if re.search(pattern, key) else ():
+                    if model_type != value["model_type"]:
+                        yield key, {"model_type": model_type, **sizes}
 
 
 def is_list_of_words(value: Any) -> TypeGuard[list[str]]:
