@@ -51,7 +51,7 @@ from tidoctor.atlas.learn.write import DATA, publish
 SECONDS = 30.0
 FOUND = "found"
 # How often what was wrong is mended and all is verified again.
-AGAIN = 4
+AGAIN = 3
 
 
 _known: Known

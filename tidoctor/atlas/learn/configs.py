@@ -95,7 +95,8 @@ class Config:
             below: the same for the model types of sub-configs.
         """
         row: dict[str, Any] = {}
-        aliases = dict(self.kind.attribute_map)
+        spellings = self.kind.attribute_map
+        aliases = {other: name for other, name in spellings.items() if self.heeds(other, name)}
         if aliases:
             row["aliases"] = dict(sorted(aliases.items()))
         fields = {}
@@ -156,6 +157,12 @@ class Config:
         if type_name(self.kind) in checked.LAYERED:
             row["layered"] = checked.LAYERED[type_name(self.kind)]
         return row
+
+    def heeds(self, other: str, name: str) -> bool:
+        """Whether a number given under another name arrives, as it does unless a later one wins."""
+        value = self.values.get(name)
+        made = self.made({other: value + 1}) if type(value) is int else None
+        return made is None or made.get(name) != value
 
     # --- sub-configs ---
 
