@@ -15,9 +15,9 @@ from typing import Any
 from tidoctor.atlas import learner
 from tidoctor.atlas.learn.builds import Built
 from tidoctor.atlas.learn.facts import HELD_OUT, differences, learned, steps_in, unproven
-from tidoctor.atlas.learn.fit import Patience
 from tidoctor.atlas.learn.forms import EACH_ITS_OWN, SPELLED_OUT, Inexpressible
 from tidoctor.atlas.learn.lesson import Lesson
+from tidoctor.atlas.learn.universe import Patience
 
 # Of processor time, in which fields are let go.
 LETTING_GO = 45.0

@@ -11,9 +11,9 @@ from tidoctor.atlas.learn.anchored import CutCount, anchored, is_count
 from tidoctor.atlas.learn.builds import Built, configured, default_values, flattened
 from tidoctor.atlas.learn.dotted import Values
 from tidoctor.atlas.learn.facts import HELD_OUT, differences, learned, steps_in, unproven
-from tidoctor.atlas.learn.fit import Patience
 from tidoctor.atlas.learn.forms import Form, Inexpressible
 from tidoctor.atlas.learn.lesson import SECONDS, Lesson
+from tidoctor.atlas.learn.universe import Patience
 
 # Of processor time after sampling, in which fields are held to their defaults one by one.
 MOST_SECONDS = 60.0

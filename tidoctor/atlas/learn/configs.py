@@ -20,8 +20,9 @@ from tidoctor.atlas.expression import parse
 from tidoctor.atlas.learn import checked
 from tidoctor.atlas.learn.builds import extra_defaults, flattened, nested, type_name
 from tidoctor.atlas.learn.dotted import put
-from tidoctor.atlas.learn.fit import WRONG, Fitter, NoFit, Patience, Universe, Vocabulary
+from tidoctor.atlas.learn.fit import Fitter, Vocabulary
 from tidoctor.atlas.learn.trying import alternatives
+from tidoctor.atlas.learn.universe import WRONG, NoFit, Patience, Universe
 
 Raw = dict[str, Any]
 THREE = {"0": "a", "1": "b", "2": "c"}

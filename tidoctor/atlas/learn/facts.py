@@ -11,11 +11,11 @@ import numpy as np
 
 from tidoctor.atlas import learner
 from tidoctor.atlas.learn.builds import Built
-from tidoctor.atlas.learn.fit import NoFit
 from tidoctor.atlas.learn.forms import Form, Inexpressible, entries_of
 from tidoctor.atlas.learn.lesson import Lesson
 from tidoctor.atlas.learn.predict import Uncovered, predicted
 from tidoctor.atlas.learn.trying import distinct
+from tidoctor.atlas.learn.universe import NoFit
 from tidoctor.atlas.learn.write import compared_in, expressions
 
 # Random builds, against which facts are held that were learned from others.

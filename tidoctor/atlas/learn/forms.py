@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tidoctor.atlas.learn.fit import VARIABLES, Fitter, NoFit, Patience, Universe, Vocabulary
+from tidoctor.atlas.learn.fit import Fitter, Vocabulary
+from tidoctor.atlas.learn.universe import VARIABLES, NoFit, Patience, Universe
 
 Shape = tuple[int, ...]
 # A list of parts with a fixed number of members is spelled out: a small one, or any where each

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidoctor.atlas import learner
-from tidoctor.atlas.learn.fit import VARIABLES, WRONG, Universe, compiled
+from tidoctor.atlas.learn.universe import VARIABLES, WRONG, Universe, compiled
 
 
 class Uncovered(Exception):
