@@ -57,9 +57,6 @@ PINS: dict[str, dict[str, list[Any]]] = {
     "DFineForObjectDetection": _DEPTH,
     "PPDocLayoutV2Model": {"hidden_expansion": [1.0]},
     "BitModel": {"width_factor": [1, 2, 3, 4]},
-    "ClapAudioModel": {"window_size": [7, 8, 9, 10]},
-    "DonutSwinModel": {"window_size": [6, 7, 8, 9]},
-    "MaskFormerSwinModel": {"window_size": [6, 7, 8, 9]},
     "InklingVisionModel": {"num_channels": [3]},
     "EdgeTamVideoModel": {"mask_downsampler_total_stride": [16]},
     # On disk, layers inside a layer were seen with one width only.
@@ -119,6 +116,7 @@ _SERIES: dict[str, Any] = {
         "default": "input_size * len(lags_sequence) + sum(embedding_dimension)"
         " + num_dynamic_real_features + num_time_features + num_static_real_features"
         " + input_size * 2",
+        "null": None,
     },
 }
 _GIVEN = (
@@ -204,6 +202,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "linear_head_dim": {
             "default": "128 if stated.head_dim is None else stated.head_dim",
             "types": ["a number"],
+            "null": None,
         },
     },
     "switch_transformers": {
@@ -211,6 +210,7 @@ FIELDS: dict[str, dict[str, Any]] = {
             "default": f"{layers} // num_sparse_{side}_layers if num_sparse_{side}_layers > 0"
             f" else {layers}",
             "types": ["a number"],
+            "null": None,
         }
         for side, layers in (("encoder", "num_layers"), ("decoder", "num_decoder_layers"))
     },

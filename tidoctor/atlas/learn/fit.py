@@ -303,7 +303,7 @@ class Fitter:
         return self._sorted_values
 
     def _composed(self, at: list[int], wanted: list[Any]) -> str | None:
-        """Two known expressions, or one and a small number, put together."""
+        """A square, two known expressions, or one and a small number, put together."""
         if not all(type(each) is int for each in wanted) or len(set(wanted)) < 2:
             return None
         target = np.array(wanted, dtype=np.float64)
@@ -321,6 +321,8 @@ class Fitter:
                     atoms.append((variant, vector))
         with np.errstate(all="ignore"):
             for text, vector in atoms:
+                if (vector * vector == target).all():
+                    return tidy(f"({text}) ** 2")
                 for number in (1, 2, 3, 4, 5, 6, 8, 16):
                     for sign, result in (
                         ("*", vector * number),

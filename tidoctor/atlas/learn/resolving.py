@@ -105,6 +105,11 @@ def fields_under(source: data.Data, model_type: str, depth: int = 3) -> Iterator
             yield f"{key}.{name}"
 
 
+def plain(value: Any) -> Any:
+    """As JSON has it: every sequence a list."""
+    return [*map(plain, value)] if isinstance(value, list | tuple | range) else value
+
+
 def examined(root: str, count: int, model_type: str) -> tuple[str, Wrong, int]:
     """What is wrong in one config class: field -> examples. Runs in a worker."""
     source = gates.data_at(root)
@@ -134,11 +139,11 @@ def examined(root: str, count: int, model_type: str) -> tuple[str, Wrong, int]:
                 except NotCovered:
                     continue
                 asked += 1
-                said = list(said) if isinstance(said, tuple | range) else said
-                if said != made[field] or isinstance(said, bool) != isinstance(made[field], bool):
+                said, real = plain(said), plain(made[field])
+                if said != real or isinstance(said, bool) != isinstance(real, bool):
                     rows = wrong.setdefault(field, [])
                     if len(rows) < 8:
-                        rows.append({"raw": raw, "said": said, "real": made[field]})
+                        rows.append({"raw": raw, "said": said, "real": real})
     return model_type, wrong, asked
 
 
