@@ -63,9 +63,8 @@ def learned(lesson: Lesson) -> dict[str, Any]:
         if patterns:
             facts[key] = patterns
     pinned = lesson.pinned()
-    for config in followed_configs((row for row, _ in parts), lesson.known):
-        before = f"{config}."
-        pinned = {path: rows for path, rows in pinned.items() if not path.startswith(before)}
+    for path in followed_pins(lesson, [row for row, _ in parts], pinned):
+        del pinned[path]
     if pinned:
         facts["pinned"] = pinned
     most = thresholds(lesson, facts)
@@ -74,20 +73,27 @@ def learned(lesson: Lesson) -> dict[str, Any]:
     return facts
 
 
-def followed_configs(
-    parts: Iterable[Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]]
-) -> set[str]:
-    """The sub-configs whose class is that of their type, here or in a part that is the body.
+def followed_pins(
+    lesson: Lesson, parts: Iterable[Mapping[str, Any]], pinned: Iterable[str]
+) -> list[str]:
+    """Pinned fields of sub-configs whose class is that of their type, here or within the body.
 
-    What holds of such a submodel stands with its own class.
+    They stand with that class. What a head makes of such a sub-config besides is its own.
     """
-    found: set[str] = set()
+    kinds = learner.classes_by_type()
+    found: list[str] = []
     for row in parts:
         if "auto" in row:
-            found.add(row["config"])
+            found += [path for path in pinned if path.startswith(f"{row['config']}.")]
         elif not row["config"]:
-            inside = known[row["class"]].get("memory", {}).get("parts", ())
-            found |= followed_configs(inside, known)
+            for part in lesson.known[row["class"]].get("memory", {}).get("parts", ()):
+                if "auto" in part:
+                    at = part["config"]
+                    model_type = str(lesson.sampler.first.values[f"{at}.model_type"])
+                    name = kinds.get(model_type, {}).get(part["auto"], "")
+                    theirs = lesson.known[name].get("pinned", {}) if name in lesson.known else {}
+                    own = {f"{at}.{path}" for path in (*theirs, "model_type")}
+                    found += [path for path in pinned if path in own]
     return found
 
 
