@@ -355,6 +355,51 @@ def test_ties_leave_out_what_shares_its_bytes(tmp_path: Path) -> None:
     assert found == {"h.1.w": "e", "h.0.b": "h.0.w", "h.1.b": "e", "x": "e"}
 
 
+@pytest.mark.parametrize("body", [False, True])
+def test_a_part_that_the_file_chose_brings_its_ties(tmp_path: Path, body: bool) -> None:
+    chosen = parts({"at": "a.", "auto": "base", "config": "sub"})
+    classes = {
+        "A": {"config": "x", "memory": parts(at("m.", "Body")) if body else chosen},
+        "Body": {"config": "x", "memory": chosen},
+        "LlamaModel": {
+            "config": "llama",
+            "memory": {"tensors": {"embed": ["hidden_size"], "head": ["hidden_size"]}},
+            "ties": [["head", "embed", True]],
+        },
+    }
+    source = made_up(tmp_path, classes, CONFIGS)
+    with data.using(source):
+        config = resolve({"model_type": "x", "sub": {"model_type": "llama"}})
+        expansion = Expansion(source)
+        of = expansion.class_("A")
+        memory, disk = expansion.memory(of, config), expansion.disk(of, config)
+        place = "m.a." if body else "a."
+        assert expansion.ties(of, config, memory) == {f"{place}head": f"{place}embed"}
+    assert memory.keys() - disk.keys() == {f"{place}head"}
+
+
+@pytest.mark.parametrize(
+    ("called", "why"),
+    [("llama", ""), ("mistral", ""), ("x", ""), (None, ""), ("aria_text", 'itself "aria_text"')],
+)
+def test_what_a_part_calls_itself_decides_how_it_is_saved(
+    tmp_path: Path, called: str | None, why: str
+) -> None:
+    row = {"at": "a.", "auto": "base", "config": "shut"}
+    classes = {
+        "A": {"config": "x", "memory": parts(row)},
+        "LlamaModel": {"config": "llama", "memory": {"tensors": {"embed": ["hidden_size"]}}},
+    }
+    shut = {"x": {**CONFIGS["x"], "parts": {"shut": {"type": "llama"}}}}
+    source = made_up(tmp_path, classes, CONFIGS | shut)
+    with data.using(source):
+        config = resolve({"model_type": "x", "shut": {"model_type": called} if called else {}})
+        expansion = Expansion(source)
+        assert "a.embed" in expansion.memory(expansion.class_("A"), config)
+    assert why in expansion.misnamed
+    assert bool(why) == bool(expansion.misnamed)
+
+
 def test_names_of_templates() -> None:
     names = ["a.0.b.0", "a.1.b.2", "a.b", "a.x.b.1", "a.1.b.1.c"]
     assert matching(["a.b", "none"], names) == ["a.b"]
