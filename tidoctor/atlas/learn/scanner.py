@@ -101,12 +101,7 @@ class Scan:
 
     def judge(self, raw: Values) -> tuple[str, str] | None:
         """The verdict on a raw config; None where the library does not build it."""
-        try:
-            config = configured(self.name, raw)
-            key = json.dumps(config.to_dict(), sort_keys=True, default=str)
-        except Exception:
-            return None
-        sample = self._built(key, raw)
+        sample = self._built(raw)
         if sample is None:
             return None
         verdict = examine.judged(self.name, raw, sample)
@@ -117,10 +112,15 @@ class Scan:
     def _samples(self) -> dict[str, Any]:
         return {}
 
-    def _built(self, key: str, raw: Values) -> Any:
-        """What the library makes of it; two spellings of one config are built once."""
+    def _built(self, raw: Values) -> Any:
+        """What the library makes of it, None for nothing; two spellings are built once."""
         from tidoctor.atlas.learn.builds import built
 
+        try:
+            config = configured(self.name, raw)
+            key = json.dumps(config.to_dict(), sort_keys=True, default=str)
+        except Exception:
+            return None
         if key not in self._samples:
             if len(self._samples) > 200:
                 self._samples.clear()
@@ -270,14 +270,9 @@ class Scan:
             if verdict == "exact":
                 self.right.setdefault(path, []).append(value)
                 if path not in self.corners and type(self.fields[path]) is not int:
-                    for raw in self.with_({path: value}):
-                        key = json.dumps(
-                            configured(self.name, raw).to_dict(), sort_keys=True, default=str
-                        )
-                        sample = self._built(key, raw)
-                        if sample is not None and kinds_of_names(sample) != kinds:
-                            self.corners[path] = value
-                        break
+                    sample = self._built(next(self.with_({path: value})))
+                    if sample is not None and kinds_of_names(sample) != kinds:
+                        self.corners[path] = value
 
     def kinds(self) -> Iterator[None]:
         """Every word of the library for what the first or the last layer is."""
@@ -346,16 +341,7 @@ class Scan:
 
     def builds(self, changes: Mapping[str, Any]) -> bool:
         """Whether the library builds it."""
-        for raw in self.with_(changes):
-            try:
-                key = json.dumps(
-                    configured(self.name, raw).to_dict(), sort_keys=True, default=str
-                )
-            except Exception:
-                continue
-            if self._built(key, raw) is not None:
-                return True
-        return False
+        return any(self._built(raw) is not None for raw in self.with_(changes))
 
     def together(self) -> Iterator[None]:
         """Pairs: of flags that make other tensors, and of fields in one expression."""
