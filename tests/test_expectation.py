@@ -157,6 +157,27 @@ def test_only_the_form_in_memory_is_known(tmp_path: Path) -> None:
         _ = found.disk
 
 
+@pytest.mark.parametrize(
+    ("called", "why"),
+    [("llama", ""), ("mistral", ""), ("x", ""), (None, ""), ("aria_text", 'itself "aria_text"')],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_what_a_part_calls_itself_decides_how_it_is_saved(
+    tmp_path: Path, called: str | None, why: str, inner: bool
+) -> None:
+    facts = {"config": "x", "memory": {"tensors": {"w": ["1"]}}}
+    configs = {"x": {"parts": {"a": {"type": "llama"}, "b": {"type": "x"}}}, "llama": {}}
+    values: dict[str, Any] = {"a": {"model_type": called} if called else {}}
+    with data.using(made_up(tmp_path, {"A": facts}, configs)):
+        found = expectation({"b": values} if inner else values, "A")
+    assert found.memory == {"w": (1,)}
+    if not why:
+        assert found.disk == {"w": (1,)}
+        return
+    with pytest.raises(NotCovered, match=f"`{'b.' if inner else ''}a` calls {why}"):
+        _ = found.disk
+
+
 def test_ties_under_other_names_on_disk(tmp_path: Path) -> None:
     """The names on disk of ties that the layout does not show stand in the family facts."""
     head, embed = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"

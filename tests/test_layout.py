@@ -378,28 +378,6 @@ def test_a_part_that_the_file_chose_brings_its_ties(tmp_path: Path, body: bool) 
     assert memory.keys() - disk.keys() == {f"{place}head"}
 
 
-@pytest.mark.parametrize(
-    ("called", "why"),
-    [("llama", ""), ("mistral", ""), ("x", ""), (None, ""), ("aria_text", 'itself "aria_text"')],
-)
-def test_what_a_part_calls_itself_decides_how_it_is_saved(
-    tmp_path: Path, called: str | None, why: str
-) -> None:
-    row = {"at": "a.", "auto": "base", "config": "shut"}
-    classes = {
-        "A": {"config": "x", "memory": parts(row)},
-        "LlamaModel": {"config": "llama", "memory": {"tensors": {"embed": ["hidden_size"]}}},
-    }
-    shut = {"x": {**CONFIGS["x"], "parts": {"shut": {"type": "llama"}}}}
-    source = made_up(tmp_path, classes, CONFIGS | shut)
-    with data.using(source):
-        config = resolve({"model_type": "x", "shut": {"model_type": called} if called else {}})
-        expansion = Expansion(source)
-        assert "a.embed" in expansion.memory(expansion.class_("A"), config)
-    assert why in expansion.misnamed
-    assert bool(why) == bool(expansion.misnamed)
-
-
 def test_names_of_templates() -> None:
     names = ["a.0.b.0", "a.1.b.2", "a.b", "a.x.b.1", "a.1.b.1.c"]
     assert matching(["a.b", "none"], names) == ["a.b"]

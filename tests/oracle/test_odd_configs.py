@@ -184,6 +184,17 @@ RIGHT: list[tuple[str, Config]] = [
         "encoder": SEEN | {"model_type": "bert"},
         "decoder": WRITER | {"model_type": "bert", "cross_attention_hidden_size": 32},
     }),
+    *[(name, {"text_config": text | {"vocab_size": 99}}) for name in (
+        "Blip2ForConditionalGeneration", "InstructBlipForConditionalGeneration",
+    ) for text in (
+        QWEN | {"model_type": "llama"}, {"model_type": "t5", "d_model": 32, "num_layers": 1},
+        {"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+    )],
+    *[(name, {"d_model": 32, "num_layers": 2, "encoder_attention_type": kind})
+      for name in ("LongT5Model", "LongT5EncoderModel") for kind in ("local", "transient-global")],
+    ("MiniMaxM3VLModel", {
+        "text_config": MINIMAX | {"mlp_layer_types": ["dense", "sparse"]}, "vision_config": SEEN,
+    }),
     # What follows from a field does not see a value that comes by the field's other name.
     *[("T5Model", {"d_model": 32, "d_ff": 16, "num_heads": 2, "vocab_size": 99, **depths}) for depths in (
         {"num_hidden_layers": 2}, {"num_layers": 2}, {"num_layers": 2, "num_hidden_layers": 2},
@@ -219,7 +230,9 @@ SILENT: list[tuple[str, Config]] = [
                    "ffn_config": {"ffn_act_fn": {"name": "xielu"}, "ffn_hidden_size": 16}}),
     ("Gemma4TextModel", GEMMA | {"per_layer_config": {}}),
     ("PatchTSTForPrediction", {"loss": "nll"}),
-    ("PatchTSTModel", {"loss": None}),  # a null that stands for itself
+    ("PatchTSTForPrediction", {"loss": None}),  # a null that stands for itself
+    ("PatchTSTModel", {"norm_type": "layernorm"}),
+    ("InformerForPrediction", {"prediction_length": 4, "distribution_output": "normal"}),
     ("Gemma3nForCausalLM", {"num_kv_shared_layers": 51}),
     ("RTDetrModel", {"backbone_config": {
         "model_type": "rt_detr_resnet", "out_features": ["stage1", "stage3", "stage4"],

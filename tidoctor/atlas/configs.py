@@ -7,7 +7,8 @@ field when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from tidoctor.atlas import data
@@ -113,6 +114,14 @@ class Resolved:
         if isinstance(value, Resolved):
             return value
         raise NotCovered(f"{self._at(path)} is {'null' if value is None else 'no sub-config'}")
+
+    def parts(self) -> Iterator[tuple[str, Resolved]]:
+        """Key and sub-config, of those that the file gives and that something is known of."""
+        for key in self._parts:
+            with suppress(NotCovered):
+                value = self.value(key)
+                if isinstance(value, Resolved) and value._values:
+                    yield key, value
 
     def _at(self, name: str) -> str:
         return f"`{self._path}{name}`"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tidoctor.atlas import data, families
+from tidoctor.atlas import data, families, renames
 from tidoctor.atlas.configs import Resolved, resolve
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.layout import Class, Expansion, matching
@@ -111,8 +111,8 @@ def expectation(config: Mapping[str, Any], class_name: str) -> Expectation:
     saved: Tensors | None = None
     disk_ties: Mapping[str, str] = ties
     reason = ""
-    if expansion.misnamed:
-        disk_ties, reason = {}, expansion.misnamed
+    if misnamed := _misnamed(resolved):
+        disk_ties, reason = {}, misnamed
     elif of.disk is None and not expansion.apart:
         gone = {*ties, *unsaved}
         saved = {n: shape for n, shape in memory.items() if n not in gone} if gone else memory
@@ -137,6 +137,22 @@ def expectation(config: Mapping[str, Any], class_name: str) -> Expectation:
         quantisation=_quantisation(config),
         verified=of.verified,
     )
+
+
+def _misnamed(config: Resolved, above: str = "") -> str:
+    """Why the form on disk is not the usual one: a part goes by another model type, "" if none.
+
+    The class of such a part is fixed, yet the library looks for its conversions by the type that
+    its config has in the file (`conversion_mapping.py` of transformers 5.23).
+    """
+    for key, part in config.parts():
+        types = (part.called, part.model_type)
+        if part.called not in ("", config.model_type) and any(map(renames.has_rules, types)):
+            said = f"`{above}{key}` calls itself {data.shown(part.called)}"
+            return f"{said} and is {part.model_type}: how it is saved is not known"
+        if why := _misnamed(part, f"{above}{key}."):
+            return why
+    return ""
 
 
 def _cut(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from tidoctor.atlas import families, renames
+from tidoctor.atlas import families
 from tidoctor.atlas.configs import Absent, Resolved
 from tidoctor.atlas.data import Data, shown
 from tidoctor.atlas.expression import LARGEST, Expression, NotCovered, Run, parse
@@ -140,8 +140,6 @@ class Expansion:
         self._under: list[str] = []
         # Whether a part of a type that the file chose was met that has a form on disk of its own.
         self.apart = False
-        # Why the form on disk is not that of the facts, "" where it is.
-        self.misnamed = ""
 
     def class_(self, name: str) -> Class:
         """The facts about a class. Raises NotCovered for one that was not learned."""
@@ -249,9 +247,6 @@ class Expansion:
         inner = config.part(part.config)
         name = self._name(part, inner)
         of = self.class_(name)
-        if inner.called not in ("", config.model_type) and _converts(name, inner):
-            said = f"`{part.config}` calls itself {shown(inner.called)} and is {inner.model_type}"
-            self.misnamed = f"{said}: how it is saved is not known"
         apart = inner.foreign and of.disk is not None
         self.apart = self.apart or apart
         if kind == "disk" or (kind == "kept" and apart):
@@ -269,15 +264,6 @@ class Expansion:
         self._left -= made
         if self._left < 0:
             raise NotCovered(_TOO_MANY)
-
-
-def _converts(name: str, config: Resolved) -> bool:
-    """Whether what a config calls itself decides how the library converts such a submodel.
-
-    It looks for conversions by the class first (`conversion_mapping.py` of transformers 5.23).
-    """
-    types = (config.called, config.model_type)
-    return not renames.has_rules(name) and any(map(renames.has_rules, types))
 
 
 class _Filler:

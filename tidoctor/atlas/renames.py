@@ -93,7 +93,7 @@ def conversions(
 
 
 def has_rules(key: str) -> bool:
-    """Whether a class name or a model type brings rules."""
+    """Whether there are rules under a class name or a model type."""
     return _rows(key) is not None
 
 
