@@ -190,6 +190,8 @@ RIGHT: list[tuple[str, Config]] = [
         QWEN | {"model_type": "llama"}, {"model_type": "t5", "d_model": 32, "num_layers": 1},
         {"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
     )],
+    ("BigBirdModel", VISION | {"num_attention_heads": 4, "vocab_size": 99, "use_bias": False,
+                               "add_cross_attention": True, "is_decoder": True}),
     *[(name, {"d_model": 32, "num_layers": 2, "encoder_attention_type": kind})
       for name in ("LongT5Model", "LongT5EncoderModel") for kind in ("local", "transient-global")],
     ("MiniMaxM3VLModel", {

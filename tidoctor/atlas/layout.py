@@ -221,12 +221,12 @@ class Expansion:
             filler.fill(part.row, places, MOST_TENSORS)
             for place in places:
                 inner = config.part(part.config)
+                known = self.class_(self._name(part, inner))
                 if part.task and inner.foreign:
-                    yield place, self.class_(self._name(part, inner)), inner
-                elif not part.task:
-                    body = self.class_(part.class_name)
-                    for below, known, each in self._chosen(body, inner):
-                        yield place + below, known, each
+                    yield place, known, inner
+                else:
+                    for below, chosen, each in self._chosen(known, inner):
+                        yield place + below, chosen, each
 
     def _name(self, part: _Part, inner: Resolved) -> str:
         """The class of a part. Raises NotCovered where no class serves its config."""

@@ -75,16 +75,16 @@ def learned(lesson: Lesson) -> dict[str, Any]:
 
 def followed_pins(
     lesson: Lesson, parts: Iterable[Mapping[str, Any]], pinned: Iterable[str]
-) -> list[str]:
+) -> set[str]:
     """Pinned fields of sub-configs whose class is that of their type, here or within the body.
 
     They stand with that class. What a head makes of such a sub-config besides is its own.
     """
     kinds = learner.classes_by_type()
-    found: list[str] = []
+    found: set[str] = set()
     for row in parts:
         if "auto" in row:
-            found += [path for path in pinned if path.startswith(f"{row['config']}.")]
+            found |= {path for path in pinned if path.startswith(f"{row['config']}.")}
         elif not row["config"]:
             for part in lesson.known[row["class"]].get("memory", {}).get("parts", ()):
                 if "auto" in part:
@@ -93,7 +93,7 @@ def followed_pins(
                     name = kinds.get(model_type, {}).get(part["auto"], "")
                     theirs = lesson.known[name].get("pinned", {}) if name in lesson.known else {}
                     own = {f"{at}.{path}" for path in (*theirs, "model_type")}
-                    found += [path for path in pinned if path in own]
+                    found |= own & set(pinned)
     return found
 
 
