@@ -216,6 +216,7 @@ def test_bert_with_labels() -> None:
     assert only.fields == {
         "vocab_size": 700, "hidden_size": 48, "max_position_embeddings": 128, "type_vocab_size": 2,
         "intermediate_size": 112, "num_hidden_layers": 2, "num_labels": 3,
+        "add_cross_attention": False,
     }  # fmt: skip
     assert found.config()["num_labels"] == 3
     assert str(found.config()["num_attention_heads"]).startswith("not determined")

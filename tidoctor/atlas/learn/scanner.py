@@ -186,8 +186,8 @@ class Scan:
         if self.wrong:
             return True
         steps = (
-            self.unread, self.kinds, self.parts, self.alone, self.lengths, self.within,
-            self.at_corners, self.together,
+            self.worded, self.kinds, self.parts, self.unread, self.alone, self.lengths,
+            self.within, self.at_corners, self.together,
         )  # fmt: skip
         for step in steps:
             for _ in step():
@@ -254,6 +254,8 @@ class Scan:
     def alone(self) -> Iterator[None]:
         """Fields that the class reads, one at a time."""
         for path in sorted(self.fields):
+            if path in self.right:  # a word, tried before
+                continue
             if path in self.own or (path in self.reads and path not in self.inside):
                 options = self.values_of(path)
                 if is_inert(path) and path not in self.own:
@@ -273,6 +275,15 @@ class Scan:
                     sample = self._built(next(self.with_({path: value})))
                     if sample is not None and kinds_of_names(sample) != kinds:
                         self.corners[path] = value
+
+    def worded(self) -> Iterator[None]:
+        """Every word that is known for a field, since another word often is another model."""
+        from tidoctor.atlas.learn.lesson import all_activations
+
+        for path, value in sorted(self.fields.items()):
+            if isinstance(value, str) and value not in all_activations():
+                self._one(path, self.values_of(path))
+                yield
 
     def kinds(self) -> Iterator[None]:
         """Every word of the library for what the first or the last layer is."""
