@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ class Rows(Mapping[str, Any]):
 
     def __init__(self, root: Path) -> None:
         self.index = json.loads((root / "index.json").read_text())
-        self._digests: dict[str, str] = {}
         self._files = {p.stem: json.loads(p.read_text()) for p in root.glob("*.json")}
 
     def __getitem__(self, name: str) -> Any:
@@ -39,28 +38,20 @@ class Rows(Mapping[str, Any]):
     def digest(self, name: str) -> str:
         """Of everything that the answers about a class hang on."""
         known: set[str] = set()
+        texts: list[str] = []
         left = [name]
         while left:
             each = left.pop()
-            if each not in known and each in self.index["classes"]:
-                known.add(each)
-                left += parts_of(self[each])
-        return _hashed(sorted(map(self._own, known)))
-
-    def _own(self, name: str) -> str:
-        """The same of one class without its parts, which many others have as a part."""
-        if name not in self._digests:
-            row = {k: v for k, v in self[name].items() if k != "verified"}
-            texts = [str(self._files[self.index["classes"][name]].get("source"))]
+            if each in known or each not in self.index["classes"]:
+                continue
+            known.add(each)
+            row = {k: v for k, v in self[each].items() if k != "verified"}
+            texts.append(str(self._files[self.index["classes"][each]].get("source")))
             texts.append(json.dumps(row, sort_keys=True))
+            left += parts_of(row)
             if row["config"] in self.index["configs"]:
                 texts.append(json.dumps(self.config(row["config"]), sort_keys=True))
-            self._digests[name] = _hashed(texts)
-        return self._digests[name]
-
-
-def _hashed(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:16]
 
 
 def changed(root: Path, former: Path | None) -> list[str]:

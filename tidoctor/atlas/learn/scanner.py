@@ -206,6 +206,14 @@ class Scan:
                     found[path] = value
         return {path: each for path, each in found.items() if not LEFT.search(path)}
 
+    @functools.cached_property
+    def choices(self) -> list[str]:
+        """Fields that are a word, other than the name of an activation."""
+        from tidoctor.atlas.learn.lesson import all_activations
+
+        fields, names = sorted(self.fields.items()), all_activations()
+        return [path for path, each in fields if isinstance(each, str) and each not in names]
+
     def values_of(self, path: str) -> list[Any]:
         """Values to try for a field."""
         value = self.fields[path]
@@ -254,7 +262,7 @@ class Scan:
     def alone(self) -> Iterator[None]:
         """Fields that the class reads, one at a time."""
         for path in sorted(self.fields):
-            if path in self.right:  # a word, tried before
+            if path in self.choices:  # tried before
                 continue
             if path in self.own or (path in self.reads and path not in self.inside):
                 options = self.values_of(path)
@@ -278,12 +286,9 @@ class Scan:
 
     def worded(self) -> Iterator[None]:
         """Every word that is known for a field, since another word often is another model."""
-        from tidoctor.atlas.learn.lesson import all_activations
-
-        for path, value in sorted(self.fields.items()):
-            if isinstance(value, str) and value not in all_activations():
-                self._one(path, self.values_of(path))
-                yield
+        for path in self.choices:
+            self._one(path, self.values_of(path))
+            yield
 
     def kinds(self) -> Iterator[None]:
         """Every word of the library for what the first or the last layer is."""

@@ -104,7 +104,7 @@ def far(value: Any) -> list[int]:
     """Other values for a number of which nothing is known: near, far above, far below."""
     if type(value) is not int or value < 0:
         return []
-    return [each for each in distinct([value + 1, 2 * value, value // 2, 1]) if each != value]
+    return unlike([value + 1, 2 * value, value // 2, 1], value)
 
 
 def values_for(value: Any, words: Iterable[Any]) -> list[Any]:
@@ -114,8 +114,8 @@ def values_for(value: Any, words: Iterable[Any]) -> list[Any]:
     words = set(words)
     if isinstance(value, str):
         if value in all_activations():
-            return [each for each in ("relu", "gelu_new", "prelu", "xielu") if each != value]
-        return [each for each in sorted(map(str, words)) if each != value][:12]
+            return unlike(["relu", "gelu_new", "prelu", "xielu"], value)
+        return unlike(sorted(map(str, words)), value)[:12]
     if isinstance(value, bool):
         return [not value]
     numbers = sorted(each for each in words if type(each) is int and 0 <= each < 100_000)
@@ -126,10 +126,10 @@ def values_for(value: Any, words: Iterable[Any]) -> list[Any]:
         found = [*near, *beside[:6]]
         if value > 16:
             found.insert(3, value + 3 if value % 2 else value + 2)
-        return [each for each in distinct(found) if each != value and each >= 0]
+        return [each for each in unlike(found, value) if each >= 0]
     if isinstance(value, float):
         found = [0.0, 0.5, 1.0, 2 * value, *(e for e in words if isinstance(e, float))]
-        return [each for each in distinct(found) if each != value][:5]
+        return unlike(found, value)[:5]
     if isinstance(value, list):
         found = alternatives(value, words)[:8]
         if value:
