@@ -514,14 +514,15 @@ def _count(
     The one that the index names, else the one read last, as in transformers.
     """
     tensors: dict[str, Tensor] = {}
+    for weight in read:
+        tensors |= stored_rows(weight.name, weight.header, source, weight.name)
+    if len(tensors) == sum(len(weight.header.names) for weight in read):
+        return tensors, ()
+    tensors.clear()
     shadows: list[Tensor] = []
     mapped = index.weight_map if index else {}
     for weight in read:
-        rows = stored_rows(weight.name, weight.header, source, weight.name)
-        if tensors.keys().isdisjoint(rows):
-            tensors |= rows
-            continue
-        for row in rows.values():
+        for row in stored_rows(weight.name, weight.header, source, weight.name).values():
             other = tensors.get(row.name)
             if other is None:
                 tensors[row.name] = row

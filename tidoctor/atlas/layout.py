@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tidoctor.atlas import families
@@ -130,7 +130,10 @@ class Class:
 
 
 class Expansion:
-    """The tensors of classes under configs; one for each question, so that its limits count."""
+    """The tensors of classes under configs; one for each question, so that its limits count.
+
+    `place` is what stands before all names of a model within another one: each is made once.
+    """
 
     def __init__(self, source: Data) -> None:
         self._data = source
@@ -152,23 +155,25 @@ class Expansion:
         of.check(config)
         return self._expanded(of, of.memory, config, "memory")
 
-    def disk(self, of: Class, config: Resolved) -> Tensors:
+    def disk(self, of: Class, config: Resolved, place: str = "") -> Tensors:
         """The tensors that a fresh save writes."""
-        tensors = self.uncut(of, config)
-        for name in self.ties(of, config, tensors):
+        tensors = self.uncut(of, config, place)
+        for name in self.ties(of, config, tensors, place):
             del tensors[name]
-        for name in matching(of.unsaved, tensors):
+        for name in matching(of.unsaved, tensors, place):
             tensors.pop(name, None)
         return tensors
 
-    def uncut(self, of: Class, config: Resolved) -> Tensors:
+    def uncut(self, of: Class, config: Resolved, place: str = "") -> Tensors:
         """The same, before tied and unsaved ones are left out."""
         of.check(config)
         if of.disk is None:
-            return self._expanded(of, of.memory, config, "kept")
-        return self._expanded(of, of.disk, config, "disk")
+            return self._expanded(of, of.memory, config, "kept", place)
+        return self._expanded(of, of.disk, config, "disk", place)
 
-    def ties(self, of: Class, config: Resolved, tensors: Tensors) -> dict[str, str]:
+    def ties(
+        self, of: Class, config: Resolved, tensors: Tensors, place: str = ""
+    ) -> dict[str, str]:
         """Alias -> target for the ties in force whose alias is among the tensors.
 
         The target is one that is no alias itself. Of two rows for one alias, one in memory names
@@ -176,26 +181,26 @@ class Expansion:
         the file chose brings ties of its own, in memory names.
         """
         found: dict[str, str] = {}
-        for place, inner_class, inner in self._chosen(of, config):
-            own = [n.removeprefix(place) for n in tensors if n.startswith(place)]
-            for alias, target in self.ties(inner_class, inner, dict.fromkeys(own, ())).items():
-                found[place + alias] = place + target
+        for below, inner_class, inner in self._chosen(of, config):
+            found |= self.ties(inner_class, inner, tensors, place + below)
         for tie in of.ties:
-            for alias, indices in _instances(tie.alias, tensors):
+            for alias, indices in _instances(place + tie.alias, tensors):
                 if tie.condition is not None:
                     run = Run(_scope(config, indices), self._run.left)
                     holds = tie.condition.value(run)
                     self._run.left = run.left - 10
                     if not holds:
                         continue
-                target = _filled(tie.target, indices)
+                target = place + _filled(tie.target, indices)
                 if target in tensors or alias not in found:
                     found[alias] = target
         return {alias: _root(alias, found) for alias in found}
 
     # --- expansion --------------------------------------------------------------------------
 
-    def _expanded(self, of: Class, layout: _Layout, config: Resolved, kind: Kind) -> Tensors:
+    def _expanded(
+        self, of: Class, layout: _Layout, config: Resolved, kind: Kind, place: str = ""
+    ) -> Tensors:
         if len(self._under) >= _DEEPEST:
             raise NotCovered(f"{self._under[0]} consists of parts of parts of parts without end")
         if layout.uncovered:
@@ -206,9 +211,12 @@ class Expansion:
             tensors: Tensors = {}
             filler = _Filler(config, self._run)
             for row in layout.rows:
-                self._limit(filler.fill(row, tensors, self._left))
+                self._limit(filler.fill(row, tensors, self._left, place))
             for part in layout.parts:
-                self._add(part, config, kind, filler, tensors)
+                places: Tensors = {}
+                filler.fill(part.row, places, MOST_TENSORS, place)
+                if places:
+                    tensors |= self._part(part, config, kind, list(places))
         finally:
             self._under.pop()
         return tensors
@@ -237,28 +245,26 @@ class Expansion:
             raise NotCovered(f"no class serves {inner.model_type} as {part.task}")
         return found
 
-    def _add(
-        self, part: _Part, config: Resolved, kind: Kind, filler: _Filler, tensors: Tensors
-    ) -> None:
-        places: Tensors = {}
-        filler.fill(part.row, places, MOST_TENSORS)
-        if not places:
-            return
+    def _part(self, part: _Part, config: Resolved, kind: Kind, places: Sequence[str]) -> Tensors:
+        """The tensors of a part at each of its places."""
         inner = config.part(part.config)
-        name = self._name(part, inner)
-        of = self.class_(name)
+        of = self.class_(self._name(part, inner))
+        first, *others = places
         apart = inner.foreign and of.disk is not None
         self.apart = self.apart or apart
         if kind == "disk" or (kind == "kept" and apart):
-            own = self.disk(of, inner)
+            own = self.disk(of, inner, first)
         else:
             of.check(inner)
-            own = self._expanded(of, of.memory, inner, kind)
-        for left_out in matching(part.without, own):
+            own = self._expanded(of, of.memory, inner, kind, first)
+        for left_out in matching(part.without, own, first):
             own.pop(left_out, None)
-        self._limit(len(own) * (len(places) - 1))  # once they were counted when they were made
-        for place in places:
-            tensors.update(zip(map(place.__add__, own), own.values(), strict=True))
+        self._limit(len(own) * len(others))  # once they were counted when they were made
+        if others:
+            below, shapes = [name[len(first) :] for name in own], list(own.values())
+            for place in others:
+                own |= zip(map(place.__add__, below), shapes, strict=True)
+        return own
 
     def _limit(self, made: int) -> None:
         self._left -= made
@@ -277,10 +283,10 @@ class _Filler:
         self._known: dict[tuple[Expression, tuple[int, ...]], Any] = {}
         self._shapes: dict[tuple[tuple[Expression, ...], tuple[int, ...]], Shape] = {}
 
-    def fill(self, row: _Row, tensors: Tensors, most: int) -> int:
-        """Add the tensors of a template, at most that many; how many they are."""
+    def fill(self, row: _Row, tensors: Tensors, most: int, place: str = "") -> int:
+        """Add the tensors of a template at a place, at most that many; how many they are."""
         before = len(tensors)
-        self._descend(row, 0, row.pieces[0], tensors, before + most)
+        self._descend(row, 0, place + row.pieces[0], tensors, before + most)
         return len(tensors) - before
 
     def _descend(self, row: _Row, at: int, name: str, tensors: Tensors, most: int) -> None:
@@ -340,11 +346,11 @@ class _Filler:
         return size
 
 
-def matching(templates: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The names that are instances of some template."""
+def matching(templates: Iterable[str], names: Iterable[str], place: str = "") -> list[str]:
+    """The names that are instances of some template at a place."""
     found = []
     for template in templates:
-        found += [name for name, _ in _instances(template, names)]
+        found += [name for name, _ in _instances(place + template, names)]
     return found
 
 

@@ -7,13 +7,13 @@ around names are peeled off first, so that a head called `module.lm_head.weight`
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter, eq
 
 from tidoctor.atlas import families
 from tidoctor.atlas.families import ClassFacts
-from tidoctor.checkpoint import CONFIG, Checkpoint, Forms, Tensor, forms, nbytes, shard_of
+from tidoctor.checkpoint import CONFIG, Checkpoint, Forms, Tensor, forms, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location
 from tidoctor.names import brief, printable, some
@@ -142,9 +142,9 @@ class Subject:
         """The canonical names by dtype and shape."""
         return self.forms if self.tensors is self.checkpoint.tensors else forms(self.tensors)
 
-    def bytes_of(self, names: Iterable[str]) -> int:
-        """Length in bytes of tensors under their canonical names."""
-        return nbytes([*map(self.tensors.__getitem__, names)])
+    def bytes_of(self, alike: Sequence[str]) -> int:
+        """Length in bytes of tensors of one dtype and shape, under their canonical names."""
+        return len(alike) * self.tensors[alike[0]].nbytes
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:

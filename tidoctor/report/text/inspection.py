@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 
 from tidoctor import rules
 from tidoctor.atlas.identity import Identity
@@ -33,9 +33,9 @@ def inspection(
 
     `like` is what they look like, where config.json does not tell; `values` the numbers they hold.
     """
-    tensors = [t for t in checkpoint.tensors.values() if wanted(t.name)]
-    shown = [(t.name, [t]) for t in _ordered(tensors)] if every else rows(tensors)
-    dtypes = _dtypes(checkpoint.tensors.values())
+    tensors = {name: t for name, t in checkpoint.tensors.items() if wanted(name)}
+    shown = [(t.name, [t]) for t in _ordered(tensors.values())] if every else rows(tensors)
+    dtypes = _dtypes(checkpoint.tensors)
     parts = [
         classes(checkpoint), f"{units.count(checkpoint.parameters)} parameters",
         extent(checkpoint), ", ".join(map(printable, dtypes)),
@@ -67,12 +67,11 @@ def _likeness(like: Identity | None) -> list[str]:
     return [*lines, ""]
 
 
-def rows(tensors: Iterable[Tensor]) -> list[Row]:
+def rows(tensors: Mapping[str, Tensor]) -> list[Row]:
     """Tensors of equal dtype and shape whose names differ in integers only, as one row each."""
-    named = {tensor.name: tensor for tensor in tensors}
     found = [
-        (pattern, [*map(named.__getitem__, members)])
-        for alike in forms(named).values()
+        (pattern, [*map(tensors.__getitem__, members)])
+        for alike in forms(tensors).values()
         for pattern, members in collapse(alike)
     ]
     return sorted(found, key=lambda row: (natural_key(row[1][0].name), row[0]))
@@ -82,12 +81,11 @@ def _ordered(tensors: Iterable[Tensor]) -> list[Tensor]:
     return sorted(tensors, key=lambda t: natural_key(t.name))
 
 
-def _dtypes(tensors: Iterable[Tensor]) -> list[str]:
+def _dtypes(tensors: Mapping[str, Tensor]) -> list[str]:
     """The dtypes, the one with most bytes first."""
-    rows: dict[str, list[Tensor]] = defaultdict(list)
-    for tensor in tensors:
-        rows[tensor.dtype].append(tensor)
-    found = {dtype: nbytes(of_it) for dtype, of_it in rows.items()}
+    found = Counter[str]()
+    for (dtype, _), alike in forms(tensors).items():
+        found[dtype] += len(alike) * tensors[alike[0]].nbytes
     return sorted(found, key=lambda dtype: (-found[dtype], dtype))
 
 
@@ -145,7 +143,7 @@ def _defects(checkpoint: Checkpoint, style: Style) -> list[str]:
 
 
 def _summary(
-    checkpoint: Checkpoint, tensors: Sequence[Tensor], shown: Sequence[Row], every: bool
+    checkpoint: Checkpoint, tensors: Sized, shown: Sequence[Row], every: bool
 ) -> str:
     total = len(checkpoint.tensors)
     some = f"{len(tensors)} of " if len(tensors) < total else ""
