@@ -98,7 +98,45 @@ HALF: dict[str, Any] = {
     "normalize_before": False, "concat_after": False,
 }  # fmt: skip
 
+RTDETR_18: dict[str, Any] = {  # as the smallest published models have it
+    "num_labels": 80, "decoder_layers": 3, "hidden_expansion": 0.5,
+    "encoder_in_channels": [128, 256, 512],
+    "backbone_config": {
+        "model_type": "rt_detr_resnet", "depths": [2, 2, 2, 2], "layer_type": "basic",
+        "hidden_sizes": [64, 128, 256, 512], "out_features": ["stage2", "stage3", "stage4"],
+    },
+}  # fmt: skip
+RTDETR_ODD: dict[str, Any] = {
+    "num_feature_levels": 6, "d_model": 128, "decoder_in_channels": [256, 256], "num_denoising": 0,
+    "hidden_expansion": 0.3, "decoder_n_levels": 2, "decoder_n_points": 3, "encoder_layers": 2,
+    "learn_initial_query": True, "num_queries": 20, "encode_proj_layers": [1, 2],
+    "decoder_layers": 2,
+}  # fmt: skip
+DFINE_NANO: dict[str, Any] = {
+    "num_labels": 80, "decoder_layers": 3, "hidden_expansion": 0.34, "depth_mult": 0.5,
+    "encoder_in_channels": [512, 1024], "decoder_in_channels": [128, 128], "feat_strides": [16, 32],
+    "encoder_hidden_dim": 128, "encode_proj_layers": [1], "num_feature_levels": 2, "d_model": 128,
+    "encoder_ffn_dim": 512, "decoder_ffn_dim": 512, "decoder_n_points": [6, 6],
+    "backbone_config": {
+        "model_type": "hgnet_v2", "out_indices": [3, 4], "out_features": ["stage3", "stage4"],
+    },
+}  # fmt: skip
+
 RIGHT: list[tuple[str, Config]] = [
+    ("RTDetrForObjectDetection", {}),
+    ("RTDetrForObjectDetection", RTDETR_18),
+    ("RTDetrForObjectDetection", RTDETR_ODD),
+    ("RTDetrModel", RTDETR_ODD),
+    ("RTDetrV2ForObjectDetection", {"num_labels": 80}),
+    ("RTDetrV2ForObjectDetection", RTDETR_18),
+    ("RTDetrV2ForObjectDetection", RTDETR_ODD),
+    ("DFineForObjectDetection", DFINE_NANO),
+    ("DFineForObjectDetection", {"eval_idx": 2, "decoder_n_points": [3, 6, 3], "lqe_layers": 3}),
+    ("DFineForObjectDetection", {"eval_idx": 7, "d_model": 128, "depth_mult": 0.1}),
+    ("DFineModel", {"eval_idx": -9, "depth_mult": 0.67, "encoder_hidden_dim": 384}),
+    ("InformerForPrediction", {"prediction_length": 4}),
+    ("HrmTextModel", {"num_hidden_layers": 4}),
+    ("HrmTextModel", {"num_hidden_layers": 4, "num_layers_per_stack": 3}),
     ("InternVLVisionModel", VISION | {"image_size": [28, 56], "patch_size": [14, 7]}),
     ("HGNetV2Backbone", HGNET | {"hidden_sizes": [16, 32]}),
     ("HGNetV2ForImageClassification", HGNET | {"hidden_sizes": [16, 32]}),
@@ -221,6 +259,9 @@ RIGHT: list[tuple[str, Config]] = [
 ]  # fmt: skip
 
 SILENT: list[tuple[str, Config]] = [
+    ("DFineForObjectDetection", {"layer_scale": 2}),
+    ("InformerForPrediction", {"prediction_length": 4, "distribution_output": "normal"}),
+    ("DeepseekV32Model", {"num_experts": 3, "num_local_experts": 512, "num_hidden_layers": 4}),
     ("InternVLVisionModel", VISION | {"image_size": [28] * 3, "patch_size": [14] * 3}),
     ("InternVLVisionModel", VISION | {"image_size": [28] * 2, "patch_size": [14] * 3}),
     ("InternVLForConditionalGeneration",
