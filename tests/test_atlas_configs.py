@@ -12,8 +12,9 @@ import pytest
 
 from tests.atlas_samples import made_up
 from tidoctor.atlas import data
-from tidoctor.atlas.configs import Resolved, resolve
+from tidoctor.atlas.configs import Absent, Resolved, resolve
 from tidoctor.atlas.expression import NotCovered, parse
+from tidoctor.atlas.learn.write import fields_of
 
 CONFIGS: dict[str, Any] = {
     "plain": {
@@ -251,6 +252,32 @@ def test_every_rule_that_is_shipped_is_of_the_language() -> None:
                         parse(told[key])
                         asked += 1
     assert asked > 7_000
+
+
+def test_the_configs_that_are_shipped_have_every_field_that_a_class_reads() -> None:
+    """A class that reads a field of which nothing is known answers for no config at all."""
+    folder = resources.files("tidoctor.atlas") / "layouts"
+    files = [json.loads(f.read_bytes()) for f in folder.iterdir() if f.name.endswith(".json")]
+    learned = {
+        name: facts for file in files for name, facts in file.get("classes", {}).items()
+        if isinstance(facts, dict)
+    }  # fmt: skip
+    lost, asked = set(), 0
+    with data.using(data.shipped()):
+        for name, facts in learned.items():
+            config = resolve({"model_type": facts["config"]}, facts["config"])
+            for path in fields_of(name, learned):
+                asked += 1
+                here: object = config
+                try:
+                    for step in path.split("."):
+                        here = here.value(step) if isinstance(here, Resolved) else None
+                except Absent:
+                    pass
+                except NotCovered as e:
+                    lost |= {(name, path)} if e.reason.startswith("nothing is known of") else set()
+    assert not lost
+    assert asked > 19_000
 
 
 def test_no_part_is_none() -> None:
