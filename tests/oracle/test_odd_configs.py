@@ -123,6 +123,24 @@ DFINE_NANO: dict[str, Any] = {
 }  # fmt: skip
 
 RIGHT: list[tuple[str, Config]] = [
+    ("LlavaForConditionalGeneration", {"vision_feature_layer": [-2, -1, 0]}),
+    ("LlavaNextForConditionalGeneration", {"vision_feature_layer": [-24, -20, -12, -1]}),
+    ("LlavaNextVideoForConditionalGeneration", {"vision_feature_layer": []}),
+    ("LlavaOnevisionForConditionalGeneration", {"vision_feature_layer": [3]}),
+    ("Mistral3ForConditionalGeneration", {"vision_feature_layer": [-2, -1]}),
+    ("VideoLlavaForConditionalGeneration", {"vision_feature_layer": [-2, -1]}),
+    ("Dinov2Model", {"hidden_size": 1024, "num_attention_heads": 16, "use_swiglu_ffn": True}),
+    ("Dinov2WithRegistersForImageClassification", {
+        "hidden_size": 64, "num_attention_heads": 4, "use_swiglu_ffn": True,
+    }),
+    ("Tipsv2VisionModel", {"hidden_size": 64, "num_attention_heads": 4, "use_swiglu_ffn": True}),
+    ("NomicBertForMaskedLM", {"tie_word_embeddings": False}),
+    ("NomicBertForMaskedLM", {}),
+    ("BrosModel", {
+        "hidden_size": 32, "num_attention_heads": 4, "dim_bbox_sinusoid_emb_2d": 8,
+        "dim_bbox_sinusoid_emb_1d": 1, "dim_bbox_projection": 8,
+    }),
+    ("Molmo2TextModel", {"vocab_size": 101}),
     ("RTDetrForObjectDetection", {}),
     ("RTDetrForObjectDetection", RTDETR_18),
     ("RTDetrForObjectDetection", RTDETR_ODD),

@@ -110,3 +110,12 @@ def shown(value: object) -> str:
         return "a huge number"
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:56] + '…"'
+
+
+def spelt(value: object) -> str:
+    """The same, with the items of a short list."""
+    if isinstance(value, list | tuple) and not any(isinstance(v, list | Mapping) for v in value):
+        text = ", ".join(map(shown, value[:8]))
+        if len(value) <= 8 and len(text) <= 60:
+            return f"[{text}]"
+    return shown(value)

@@ -230,6 +230,15 @@ def _len(value: Any) -> int:
     return len(value if isinstance(value, Mapping) else _sequence(value))
 
 
+def _count(value: Any) -> int:
+    """One for a number; a field may also list several."""
+    if isinstance(value, list | tuple | range):
+        return len(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return 1
+
+
 def _int(value: Any) -> int:
     if not isinstance(value, int | float | str):
         raise TypeError
@@ -293,6 +302,7 @@ def _range(*bounds: Any) -> range:
 # name -> function, fewest and most arguments
 _FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
     "len": (_len, 1, 1),
+    "count": (_count, 1, 1),
     "int": (_int, 1, 1),
     "ceil": (_number(math.ceil), 1, 1),
     "floor": (_number(math.floor), 1, 1),

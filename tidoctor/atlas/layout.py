@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from tidoctor.atlas import families
 from tidoctor.atlas.configs import Absent, Resolved
-from tidoctor.atlas.data import Data, shown
+from tidoctor.atlas.data import Data, shown, spelt
 from tidoctor.atlas.expression import LARGEST, Expression, NotCovered, Run, parse
 
 Shape = tuple[int, ...]
@@ -466,9 +466,9 @@ def _check_pinned(name: str, config: Resolved, pinned: Mapping[str, list[object]
     for path, values in pinned.items():
         value = _held(config, path)
         if not any(_same(value, known) for known in values):
-            some = ", ".join(map(shown, values[:8])) + (", …" if values[8:] else "")
+            some = ", ".join(map(spelt, values[:8])) + (", …" if values[8:] else "")
             known = f"what is known of {name} holds for {some}"
-            raise NotCovered(f"`{path}` is {shown(value)}; {known}")
+            raise NotCovered(f"`{path}` is {spelt(value)}; {known}")
 
 
 def _same(value: object, known: object) -> bool:

@@ -20,6 +20,7 @@ VARIABLES = ("i", "j", "k", "l")
 _FUNCTIONS = {
     "__builtins__": {},
     "len": len,
+    "count": lambda value: 1 if isinstance(value, int) else len(value),
     "int": int,
     "ceil": math.ceil,
     "floor": math.floor,

@@ -16,7 +16,7 @@ from tidoctor.atlas.learn.builds import type_name
 DATA = Path(__file__).parent.parent / "layouts"
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _LANGUAGE = """
-i j k l and or not in is None True False if else for len int ceil floor round max min sum
+i j k l and or not in is None True False if else for len count int ceil floor round max min sum
 abs sqrt log2 bool str range prod value
 """
 _WORDS = frozenset(_LANGUAGE.split())
