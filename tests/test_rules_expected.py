@@ -37,6 +37,20 @@ NOMIC = {"architectures": ["NomicBertModel"], "model_type": "nomic_bert", "hidde
 T5 = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": 16,
       "d_kv": 4, "d_ff": 32, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
       "vocab_size": 64, "tie_word_embeddings": True}  # fmt: skip
+WRITER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 64,
+          "num_attention_heads": 4}  # fmt: skip
+INSTRUCT = {
+    "architectures": ["InstructBlipVideoForConditionalGeneration"],
+    "model_type": "instructblipvideo", "num_query_tokens": 2,
+    "vision_config": {"model_type": "instructblipvideo_vision_model", "hidden_size": 16,
+                      "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4},
+    "qformer_config": {"model_type": "instructblipvideo_qformer", **WRITER,
+                       "encoder_hidden_size": 16},
+    "text_config": {"model_type": "opt", "hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 1,
+                    "vocab_size": 64, "num_attention_heads": 4, "word_embed_proj_dim": 16,
+                    "do_layer_norm_before": False},
+}  # fmt: skip
+VICUNA = INSTRUCT | {"text_config": {"model_type": "llama", **WRITER, "tie_word_embeddings": False}}
 QWEN_VL = {
     "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl",
     "tie_word_embeddings": False,
@@ -65,7 +79,7 @@ def without(table: Table, gone: Callable[[str], bool]) -> Table:
     return {n: s for n, s in table.items() if not gone(n)}
 
 
-@pytest.mark.parametrize("config", [LLAMA, MIXTRAL, PHI3, BERT, NOMIC, QWEN_VL],
+@pytest.mark.parametrize("config", [LLAMA, MIXTRAL, PHI3, BERT, NOMIC, QWEN_VL, INSTRUCT, VICUNA],
                          ids=lambda c: c["model_type"])  # fmt: skip
 def test_a_fresh_save_is_silent(config: Config) -> None:
     found = examine(promised(config), config)

@@ -224,12 +224,16 @@ class View(Fitted):
     def missing_parts(self, facts: ClassFacts) -> list[str]:
         """Weights and biases that a class has beyond its base, neither stored nor tied.
 
-        The head's own weight counts only when it is known to be lost.
+        The head's own weight counts only when it is known to be lost. A submodel with layers of
+        its own is no head, and what it consists of is for the config to say.
         """
         lost = [facts.head] if facts.head and self.head_is_lost else []
+        submodels = {name.partition(".")[0] for name in facts.own if "*" in name}
         for name in facts.own:
             module, _, kind = name.rpartition(".")
-            if kind not in ("weight", "bias") or "*" in name or name in facts.ties:
+            if kind not in ("weight", "bias") or name in facts.ties:
+                continue
+            if name.partition(".")[0] in submodels:
                 continue
             if name == facts.head or name in self.tensors:
                 continue
