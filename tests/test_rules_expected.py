@@ -51,6 +51,12 @@ INSTRUCT = {
                     "do_layer_norm_before": False},
 }  # fmt: skip
 VICUNA = INSTRUCT | {"text_config": {"model_type": "llama", **WRITER, "tie_word_embeddings": False}}
+GEMMA = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 4,
+         "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
+T5GEMMA = {"architectures": ["T5GemmaForConditionalGeneration"], "model_type": "t5gemma",
+           "vocab_size": 128, "tie_word_embeddings": True,
+           "encoder": {"model_type": "t5_gemma_module", "vocab_size": 100, **GEMMA},
+           "decoder": {"model_type": "t5_gemma_module", "vocab_size": 128, **GEMMA}}  # fmt: skip
 QWEN_VL = {
     "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl",
     "tie_word_embeddings": False,
@@ -79,8 +85,10 @@ def without(table: Table, gone: Callable[[str], bool]) -> Table:
     return {n: s for n, s in table.items() if not gone(n)}
 
 
-@pytest.mark.parametrize("config", [LLAMA, MIXTRAL, PHI3, BERT, NOMIC, QWEN_VL, INSTRUCT, VICUNA],
-                         ids=lambda c: c["model_type"])  # fmt: skip
+@pytest.mark.parametrize(
+    "config", [LLAMA, MIXTRAL, PHI3, BERT, NOMIC, QWEN_VL, INSTRUCT, VICUNA, T5GEMMA],
+    ids=lambda c: c["model_type"],
+)  # fmt: skip
 def test_a_fresh_save_is_silent(config: Config) -> None:
     found = examine(promised(config), config)
     assert loud(found) == []

@@ -204,8 +204,12 @@ def vocab_size(view: View) -> Iterator[Finding]:
         raise CannotRun("vocab_size is not written; the default of the class decides")
     if tensor.dtype not in FLOATS or len(tensor.shape) != 2 or tensor.shape[0] == value:
         return
-    if not isinstance(view.fit, str) and sliced(view.fit.mismatched):
-        return  # cut up like others, among them those that do not count tokens (D05)
+    if not isinstance(view.fit, str):
+        if sliced(view.fit.mismatched):
+            return  # cut up like others, among them those that do not count tokens (D05)
+        saved = view.fit.expected.saved or {}
+        if saved.get(view.embedding) == tensor.shape:
+            return  # the class counts the rows of this one by another field
     rows = tensor.shape[0]
     head = view.tensors[view.head] if view.head else None
     agree = head is None or head.shape[:1] == (rows,)
