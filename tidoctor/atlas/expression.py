@@ -300,7 +300,7 @@ def _range(*bounds: Any) -> range:
 
 
 # name -> function, fewest and most arguments
-_FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
+FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
     "len": (_len, 1, 1),
     "count": (_count, 1, 1),
     "int": (_int, 1, 1),
@@ -380,8 +380,8 @@ class _Compiler:
                 return _slice(one(whole), ends)
             case ast.Subscript(value=whole, slice=key):
                 return _item(one(whole), one(key))
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
-                function, fewest, most = _FUNCTIONS[name]
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+                function, fewest, most = FUNCTIONS[name]
                 if not fewest <= len(args) <= most:
                     raise ValueError(f"{name} with {len(args)} arguments")
                 return _call(function, [one(argument) for argument in args])

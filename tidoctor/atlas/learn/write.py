@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas import learner
+from tidoctor.atlas.expression import FUNCTIONS
 from tidoctor.atlas.learn.builds import type_name
 
 DATA = Path(__file__).parent.parent / "layouts"
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _LANGUAGE = """
-i j k l and or not in is None True False if else for len count int ceil floor round max min sum
-abs sqrt log2 bool str range prod value
+i j k l and or not in is None True False if else for value
 """
-_WORDS = frozenset(_LANGUAGE.split())
+_WORDS = frozenset(_LANGUAGE.split()) | FUNCTIONS.keys()
 # What of a rule for a field is an expression.
 RULES = ("default", "always", "missing", "null", "given")
 HOLDING = frozenset({"prelu", "xielu"})  # activations that hold parameters

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 
 from tidoctor import rules
 from tidoctor.atlas.identity import Identity
-from tidoctor.checkpoint import Checkpoint, Tensor, forms, nbytes
+from tidoctor.checkpoint import Checkpoint, Forms, Tensor, forms, nbytes
 from tidoctor.names import natural_key, printable
 from tidoctor.patterns import collapse
 from tidoctor.report import units
@@ -33,9 +33,10 @@ def inspection(
 
     `like` is what they look like, where config.json does not tell; `values` the numbers they hold.
     """
+    alike = forms(checkpoint.tensors)
     tensors = {name: t for name, t in checkpoint.tensors.items() if wanted(name)}
-    shown = [(t.name, [t]) for t in _ordered(tensors.values())] if every else rows(tensors)
-    dtypes = _dtypes(checkpoint.tensors)
+    shown = [(t.name, [t]) for t in _ordered(tensors.values())] if every else rows(tensors, alike)
+    dtypes = _dtypes(checkpoint.tensors, alike)
     parts = [
         classes(checkpoint), f"{units.count(checkpoint.parameters)} parameters",
         extent(checkpoint), ", ".join(map(printable, dtypes)),
@@ -67,12 +68,15 @@ def _likeness(like: Identity | None) -> list[str]:
     return [*lines, ""]
 
 
-def rows(tensors: Mapping[str, Tensor]) -> list[Row]:
-    """Tensors of equal dtype and shape whose names differ in integers only, as one row each."""
+def rows(tensors: Mapping[str, Tensor], alike: Forms) -> list[Row]:
+    """Tensors of equal dtype and shape whose names differ in integers only, as one row each.
+
+    `alike` may have further names.
+    """
     found = [
         (pattern, [*map(tensors.__getitem__, members)])
-        for alike in forms(tensors).values()
-        for pattern, members in collapse(alike)
+        for names in alike.values()
+        for pattern, members in collapse(filter(tensors.__contains__, names))
     ]
     return sorted(found, key=lambda row: (natural_key(row[1][0].name), row[0]))
 
@@ -81,11 +85,11 @@ def _ordered(tensors: Iterable[Tensor]) -> list[Tensor]:
     return sorted(tensors, key=lambda t: natural_key(t.name))
 
 
-def _dtypes(tensors: Mapping[str, Tensor]) -> list[str]:
+def _dtypes(tensors: Mapping[str, Tensor], alike: Forms) -> list[str]:
     """The dtypes, the one with most bytes first."""
     found = Counter[str]()
-    for (dtype, _), alike in forms(tensors).items():
-        found[dtype] += len(alike) * tensors[alike[0]].nbytes
+    for (dtype, _), names in alike.items():
+        found[dtype] += len(names) * tensors[names[0]].nbytes
     return sorted(found, key=lambda dtype: (-found[dtype], dtype))
 
 
