@@ -17,11 +17,11 @@ import tidoctor
 from tests import checkpoints
 from tests.test_writer import EMBEDDING, HEAD, UNTIE, planned, state, tensors
 from tidoctor import assembly, writer
-from tidoctor.checkpoint import Span
 from tidoctor.errors import Unreadable, Unwritable
 from tidoctor.form import Form
 from tidoctor.ground import BLOCK, cached
 from tidoctor.source.folder import Folder
+from tidoctor.tensors import Span
 
 WIDE = {
     EMBEDDING: [4096, 256],  # 2 MiB: whole blocks

@@ -10,8 +10,8 @@ import pytest
 from checkpoints import LLAMA, Memory, build, llama, safetensors_bytes, write
 
 import tidoctor
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.errors import Unreadable
+from tidoctor.opening import open_checkpoint
 
 INDEX = "model.safetensors.index.json"
 

@@ -12,11 +12,11 @@ import pytest
 import tidoctor
 from tests import checkpoints
 from tests.test_writer import EMBEDDING, HEAD, names, state, tensors
-from tidoctor.checkpoint import Section, Tensor
 from tidoctor.errors import Refused, Usage
 from tidoctor.form import Form, dtype_wish
 from tidoctor.sharding import byte_size, shares
 from tidoctor.source.folder import Folder
+from tidoctor.tensors import Section, Tensor
 
 TIED = checkpoints.LLAMA | {"tie_word_embeddings": True}
 INDEX = "model.safetensors.index.json"

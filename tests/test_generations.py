@@ -10,8 +10,8 @@ import pytest
 from checkpoints import LLAMA, Memory, build, llama, promised, safetensors_bytes
 
 from tidoctor import rules
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Diagnosis, Finding
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 
 MODERN = {k: v for k, v in LLAMA.items() if k != "rope_theta"}

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tidoctor import rules
 from tidoctor.__main__ import main
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.errors import Refused, TidoctorError
 from tidoctor.finding import CureKind
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 from tidoctor.report import Format, page
 from tidoctor.report.style import Style

@@ -199,7 +199,7 @@ def test_a_branch_that_moves_while_it_is_read(hub: FakeHub) -> None:
     repo = hub.repo("org/m", build(llama(), LLAMA))
     source = open_source("org/m")
     repo.commit(build(llama(7), LLAMA))
-    from tidoctor.checkpoint import open_checkpoint
+    from tidoctor.opening import open_checkpoint
 
     assert len(open_checkpoint(source).tensors) == 21
 

@@ -15,7 +15,7 @@ import pytest
 from checkpoints import LLAMA, Memory, build, filled, llama, safetensors_bytes
 
 from tidoctor import rules
-from tidoctor.checkpoint import open_checkpoint
+from tidoctor.opening import open_checkpoint
 
 JUDGES = (
     "transformers@4.57.6", "transformers@5.23.0", "vllm@0.20.0", "vllm@0.32.0", "mlx-lm@0.32.2",

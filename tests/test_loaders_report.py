@@ -9,8 +9,8 @@ from checkpoints import LLAMA, Memory, build, llama
 
 from tests.report_samples import validated
 from tidoctor import loaders, rules
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Certainty, Outcome, Verdict
+from tidoctor.opening import open_checkpoint
 from tidoctor.report.concise import Concise
 from tidoctor.report.json import Objects
 from tidoctor.report.style import Style

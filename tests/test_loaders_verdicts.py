@@ -10,11 +10,11 @@ from checkpoints import LLAMA, Memory, build, filled, llama, safetensors_bytes
 
 import tidoctor
 from tidoctor import loaders, rules
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.errors import Usage
 from tidoctor.finding import Certainty, CureKind, Diagnosis, Finding, Verdict
 from tidoctor.loaders import Examination, Patient, asked
 from tidoctor.loaders.patient import Loading
+from tidoctor.opening import open_checkpoint
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 TIED = {**LLAMA, "tie_word_embeddings": True}

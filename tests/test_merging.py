@@ -13,10 +13,11 @@ from checkpoints import LLAMA, llama, safetensors_bytes, write
 
 import tidoctor
 from tidoctor.casting import cast
-from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable
 from tidoctor.merging import Merged
 from tidoctor.plan import Plan
+from tidoctor.tensors import Tensor
 from tidoctor.writer import write as write_plan
 
 RANK, ALPHA = 4, 8

@@ -11,8 +11,9 @@ from checkpoints import LLAMA, Memory, build, llama, write
 
 import tidoctor
 from tidoctor import rules
-from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.finding import Diagnosis
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 
 Table = dict[str, Any]

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 import tidoctor
 from tidoctor import writer
-from tidoctor.checkpoint import Checkpoint, Span, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Refused
 from tidoctor.form import Form
+from tidoctor.opening import open_checkpoint
 from tidoctor.pieced import Pieced, joined
 from tidoctor.plan import Plan
+from tidoctor.tensors import Span
 
 Q, K = (f"model.layers.0.self_attn.{n}_proj.weight" for n in "qk")
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidoctor import rules
-from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Refused
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 
 INDEX = "model.safetensors.index.json"

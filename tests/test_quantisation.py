@@ -9,8 +9,8 @@ import pytest
 from checkpoints import LLAMA, Memory, build, llama
 
 from tidoctor import rules
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Diagnosis, Finding
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 
 Table = dict[str, Any]

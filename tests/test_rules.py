@@ -16,9 +16,9 @@ from checkpoints import LLAMA, Memory, build, llama, promised, safetensors_bytes
 
 import tidoctor
 from tidoctor import rules
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.errors import Usage
 from tidoctor.finding import CureKind, Diagnosis, Finding
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 
 TIED = {**LLAMA, "tie_word_embeddings": True}

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tidoctor import rules
 from tidoctor.atlas.expectation import expectation
-from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.finding import Diagnosis, Finding, Severity
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 
 Table = dict[str, list[int]]

@@ -11,7 +11,8 @@ from checkpoints import Memory, safetensors_bytes
 
 import tidoctor
 from tests.report_samples import validated
-from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
+from tidoctor.opening import open_checkpoint
 from tidoctor.report.json import Objects
 from tidoctor.report.style import Style
 from tidoctor.report.text.inspection import inspection

@@ -14,8 +14,8 @@ import pytest
 from checkpoints import LLAMA, Memory, build, llama, promised, safetensors_bytes
 
 from tidoctor import rules
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Severity
+from tidoctor.opening import open_checkpoint
 
 Files = dict[str, bytes]
 TIED = {**LLAMA, "tie_word_embeddings": True}

@@ -11,8 +11,8 @@ import pytest
 from checkpoints import Memory, build, llama, payload, safetensors_bytes
 
 from tidoctor import rules
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Diagnosis
+from tidoctor.opening import open_checkpoint
 from tidoctor.rules import values
 
 Rows = dict[str, tuple[str, Sequence[int], bytes]]

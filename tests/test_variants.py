@@ -27,12 +27,12 @@ from test_loaders_verdicts import (
 
 import tidoctor
 from tests.report_samples import validated
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.cli import run
 from tidoctor.cures import Options
 from tidoctor.errors import Refused
 from tidoctor.finding import Outcome
 from tidoctor.loaders import asked, catalogue
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 from tidoctor.repairs import Treatment
 from tidoctor.report.json import Objects

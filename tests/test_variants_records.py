@@ -17,10 +17,11 @@ from tidoctor import loaders, rules
 from tidoctor.atlas import families
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.families import ClassFacts
-from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.cures import Options
 from tidoctor.finding import Outcome
 from tidoctor.loaders import Record
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 from tidoctor.variants import choose
 

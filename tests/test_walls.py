@@ -14,9 +14,10 @@ PACKAGE = Path(__file__).parent.parent / "tidoctor"
 RANKS = (
     ("buffers", "errors", "names", "finding", "form"),
     ("patterns", "wrappers"),
-    ("casting", "document", "header", "headercolumns", "headertext", "isolation", "jsonscan", "sniff",
-     "source"),
-    ("checkpoint", "pieced", "merging"),
+    ("casting", "document", "dtypes", "header", "headercolumns", "headertext", "isolation",
+     "jsonscan", "sniff", "source"),
+    ("tensors",),
+    ("checkpoint", "opening", "pieced", "merging"),
     ("manifest",),
     ("atlas", "loaders", "promise"),
     ("rules",),

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 import tidoctor
 from tests import checkpoints
 from tidoctor import copying, staging, writer
-from tidoctor.checkpoint import Checkpoint, Span
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.continuing import JOURNAL
 from tidoctor.copying import Mover, Origins
 from tidoctor.errors import Refused, TidoctorError, Unreadable, Unwritable, Usage
@@ -39,6 +39,7 @@ from tidoctor.form import Form, Link
 from tidoctor.pieced import joined
 from tidoctor.plan import Plan
 from tidoctor.source.folder import Folder
+from tidoctor.tensors import Span
 
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -1119,7 +1120,7 @@ class Distant:
 
 
 def test_a_source_that_is_not_local(sharded: Path, tmp_path: Path) -> None:
-    from tidoctor.checkpoint import open_checkpoint
+    from tidoctor.opening import open_checkpoint
 
     (sharded / "sub").mkdir()
     distant = Distant(sharded)

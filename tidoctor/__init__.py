@@ -37,7 +37,7 @@ def open(source: str | Path) -> Checkpoint:
 
     Raises Unreadable when nothing is there that could be examined.
     """
-    from tidoctor.checkpoint import open_checkpoint
+    from tidoctor.opening import open_checkpoint
     from tidoctor.source import open_source
 
     return open_checkpoint(open_source(str(source)))

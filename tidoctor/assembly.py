@@ -16,13 +16,14 @@ from pathlib import PurePath
 from typing import Literal, NamedTuple
 
 from tidoctor.carrying import Company
-from tidoctor.checkpoint import Checkpoint, Span, Tensor, WeightFile
+from tidoctor.checkpoint import Checkpoint, WeightFile
 from tidoctor.errors import Refused
 from tidoctor.ground import Ground
 from tidoctor.header import serialise
 from tidoctor.names import printable
 from tidoctor.pieced import Derived, joined
 from tidoctor.source import Source
+from tidoctor.tensors import Span, Tensor
 
 How = Literal["link", "clone", "copy", "cast"]
 

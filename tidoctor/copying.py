@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from tidoctor.buffers import Twins, aligned
 from tidoctor.casting import WIDTHS, cast
-from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
 from tidoctor.handles import BUFFER, UNSUPPORTED, Drain, clone, clone_range, filled, put, read_at
 from tidoctor.names import printable
@@ -26,6 +25,7 @@ from tidoctor.pouring import Marks, pour
 from tidoctor.source import Source, reason
 from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
+from tidoctor.tensors import Span, Tensor
 
 PIECE = 256 << 10
 """Bytes copied or compared at once, with three calls of the system for each.

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
 from tidoctor.casting import WIDTHS
-from tidoctor.checkpoint import CONFIG, Checkpoint, Span, Tensor, WeightFile, stored_rows
+from tidoctor.checkpoint import CONFIG, Checkpoint, WeightFile
 from tidoctor.document import Document
+from tidoctor.dtypes import span_bytes
 from tidoctor.errors import Refused
 from tidoctor.finding import Operation
-from tidoctor.header import span_bytes
 from tidoctor.merging import merged
 from tidoctor.names import printable
 from tidoctor.pieced import Pieced
+from tidoctor.tensors import Span, Tensor, stored_rows
 
 
 class Draft:

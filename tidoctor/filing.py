@@ -6,20 +6,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from tidoctor import document as documents
-from tidoctor.checkpoint import (
-    INDEX_CAP,
-    Index,
-    Tensor,
-    WeightFile,
-    nbytes,
-    parameters,
-    read_index,
-)
+from tidoctor.checkpoint import INDEX_CAP, Index, WeightFile
 from tidoctor.document import Document
 from tidoctor.errors import Refused
-from tidoctor.header import Columns, Header, serialise
+from tidoctor.header import Header, columned, serialise
 from tidoctor.names import printable
+from tidoctor.opening import read_index
 from tidoctor.source import Source
+from tidoctor.tensors import Tensor, parameters, size
 
 
 def weight_file(name: str, was: WeightFile | None, rows: Sequence[Tensor]) -> WeightFile:
@@ -41,8 +35,7 @@ def weight_file(name: str, was: WeightFile | None, rows: Sequence[Tensor]) -> We
             metadata["format"] = str(found["format"])
     raw, entries = serialise([(r.name, r.dtype, r.shape, r.nbytes) for r in rows], metadata)
     size = len(raw) + (entries[-1].end if entries else 0)
-    columns = Columns(*zip(*entries, strict=True))
-    header = Header(columns, metadata, defects=(), length=len(raw) - 8, size=size)
+    header = Header(columned(entries), metadata, defects=(), length=len(raw) - 8, size=size)
     return WeightFile(name, header, None)
 
 
@@ -54,7 +47,7 @@ def index_file(
     Raises Refused when a name of them is no Unicode text.
     """
     weight_map = {n: tensors[n].file for n in sorted(tensors)}
-    total = nbytes(tensors.values())
+    total = size(tensors)
     if (
         old
         and dict(old.weight_map) == weight_map
@@ -86,7 +79,7 @@ def _document(
         return document.set(("metadata",), {"total_size": total})
     document = document.set(("metadata", "total_size"), total)
     if "total_parameters" in metadata:
-        count = parameters(tensors.values())
+        count = parameters(tensors)
         document = document.set(("metadata", "total_parameters"), count)
     return document
 

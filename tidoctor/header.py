@@ -17,17 +17,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
-from operator import itemgetter, sub
-from types import MappingProxyType
+from functools import lru_cache
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
+from tidoctor.dtypes import DTYPES, U64_MAX, span_bytes
 from tidoctor.errors import Refused
 from tidoctor.headercolumns import Columns as Columns
-from tidoctor.headercolumns import columns
+from tidoctor.headercolumns import Form, columns
 from tidoctor.headertext import (
     METADATA,
-    U64_MAX,
     Partial,
     Repeated,
     TextDefect,
@@ -43,30 +42,6 @@ from tidoctor.headertext import (
 from tidoctor.names import printable
 from tidoctor.sniff import FileDefect, cut_off, unfit
 
-
-class Dtype(NamedTuple):
-    """Bits of one element, and the first safetensors release that reads the type."""
-
-    bits: int
-    since: str
-
-
-# From the enum `Dtype` of tensor.rs at the release tags, of which 0.5.3 is the oldest looked at.
-_RELEASES = {
-    "0.5.3": "BOOL:8 U8:8 I8:8 F8_E5M2:8 F8_E4M3:8 I16:16 U16:16 F16:16 BF16:16 "
-    "I32:32 U32:32 F32:32 F64:64 I64:64 U64:64",
-    "0.6.0": "F4:4 F6_E2M3:6 F6_E3M2:6 F8_E8M0:8",
-    "0.7.0": "C64:64",
-    "0.8.0": "F8_E4M3FNUZ:8 F8_E5M2FNUZ:8",
-}
-DTYPES: Mapping[str, Dtype] = MappingProxyType(
-    {
-        name: Dtype(int(bits), since)
-        for since, names in _RELEASES.items()
-        for name, bits in (word.split(":") for word in names.split())
-    }
-)
-
 HEADER_CAP = 100_000_000
 """The longest JSON text in bytes that the library reads (MAX_HEADER_SIZE in tensor.rs)."""
 
@@ -81,7 +56,6 @@ DefectKind = Literal[
 ]  # fmt: skip
 """Everything that can be wrong with a file."""
 
-_SAME = {name: name for name in DTYPES}
 _FIELDS = ("dtype", "shape", "data_offsets")
 _LISTED = 10_000  # defects
 _FIRST_READ = 1 << 16  # bytes; holds most headers whole
@@ -133,7 +107,10 @@ class Header(NamedTuple):
     @property
     def entries(self) -> tuple[Entry, ...]:
         """All tensors, in the order of their data."""
-        return tuple(map(partial(tuple.__new__, Entry), zip(*self.columns, strict=True)))
+        return tuple(
+            Entry(name, *form, begin, end)
+            for name, form, begin, end in zip(*self.columns, strict=True)
+        )
 
     @property
     def data_start(self) -> int:
@@ -154,25 +131,6 @@ class Header(NamedTuple):
             return False
         expected = span_bytes(entry.dtype, entry.shape)
         return expected == entry.end - entry.begin or entry.dtype not in DTYPES
-
-
-def span_bytes(dtype: str, shape: Sequence[int]) -> int | None:
-    """How many bytes such a tensor takes.
-
-    None for an unknown dtype, for a size that overflows 64 bits when multiplied from left to right
-    (as the library does: [2**40, 2**40, 0] overflows, [0, 2**63, 2**63] does not), and for
-    elements smaller than a byte that do not fill whole bytes.
-    """
-    known = DTYPES.get(dtype)
-    if known is None:
-        return None
-    count = 1
-    for n in shape:
-        count *= n
-        if n < 0 or n > U64_MAX or count > U64_MAX:
-            return None
-    bits = count * known.bits
-    return None if bits > U64_MAX or bits % 8 else bits // 8
 
 
 def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP) -> Header:
@@ -196,15 +154,21 @@ def parse(read: Callable[[int, int], bytes], size: int, *, cap: int = HEADER_CAP
         log.file("header-truncated", cut_off(length, len(raw)))
     room, cut = size - 8 - length, bool(log)
     with no_collector():
-        if not cut and (plain := _plain(raw, room)) is not None:
-            table, metadata = plain
-        else:
-            entries, metadata = _examined(raw, room, cut, log)
-            table = Columns(*zip(*entries, strict=True))
+        table, metadata = (not cut and columns(raw, room)) or _examined(raw, room, cut, log)
     if table.names and length % 8 and not cut:
         text = f"the data starts at byte {8 + length:,}, which is not a multiple of 8"
         log.file("misaligned", text, refused=False)
     return Header(table, metadata, log.close(), length, size)
+
+
+def columned(entries: Iterable[Entry]) -> Columns:
+    """Entries by columns, in their order."""
+    kept: dict[Form, Form] = {}
+    rows = [
+        (name, kept.setdefault((dtype, shape), (dtype, shape)), begin, end)
+        for name, dtype, shape, begin, end in entries
+    ]
+    return Columns(*zip(*rows, strict=True))
 
 
 def serialise(
@@ -274,28 +238,9 @@ class _Log(list[Defect]):
 # --- what the table says -----------------------------------------------------------------------
 
 
-def _plain(raw: bytes, room: int) -> tuple[Columns, Mapping[str, object] | None] | None:
-    """Entries in data order and metadata of a table with which nothing is wrong, else None."""
-    found = columns(raw)
-    if found is None or not {*found[0].dtypes} <= DTYPES.keys():
-        return None
-    table, metadata = found
-    if table.begins[1:] != table.ends[:-1]:  # some programs sort the names and not the data
-        table = table.in_data_order()
-    names, dtypes, shapes, begins, ends = table
-    if begins[0] or begins[1:] != ends[:-1] or ends[-1] != room:
-        return None
-    spans = {kind: span_bytes(*kind) for kind in {*zip(dtypes, shapes, strict=True)}}
-    lengths = map(spans.__getitem__, zip(dtypes, shapes, strict=True))
-    if [*lengths] != [*map(sub, ends, begins)]:
-        return None
-    # A model has many tensors of few types, each of which is kept once.
-    return Columns(names, [*map(_SAME.__getitem__, dtypes)], shapes, begins, ends), metadata
-
-
 def _examined(
     raw: bytes, room: int, cut: bool, log: _Log
-) -> tuple[tuple[Entry, ...], Mapping[str, object] | None]:
+) -> tuple[Columns, Mapping[str, object] | None]:
     """Entries in data order and metadata of any table, or of what is left of one that is cut."""
     table = salvage(raw.decode("utf-8", "replace")) if cut else decode(raw, log.file)
     entries, metadata = _contents(table, log)
@@ -306,7 +251,7 @@ def _examined(
         _layout(entries, room, whole, log)
         if whole and not entries:
             log.file("no-tensors", "the header names no tensor", refused=False)
-    return entries, metadata
+    return columned(entries), metadata
 
 
 def _contents(table: object, log: _Log) -> tuple[tuple[Entry, ...], Mapping[str, object] | None]:

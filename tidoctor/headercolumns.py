@@ -1,9 +1,9 @@
 """A header as programs write it: every entry alike, so that it is read by columns.
 
 A big model has 90,000 entries, and a decoder of JSON makes three objects and a table of each. Here
-one pattern takes the text apart, made for the way in which its first entry is written (order of
-the fields, blanks); whatever does not follow it to the last byte is left to the decoder, which
-knows all of JSON and what is wrong with it.
+the text is cut at its quotes, ten to an entry, and every tenth piece is held against what the first
+entry has there. What is written otherwise is left to the decoder, which knows all of JSON and what
+is wrong with it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,32 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate
 from json import JSONDecoder
 from operator import itemgetter
+from sys import intern
 from typing import NamedTuple
 
+from tidoctor.dtypes import span_bytes
 from tidoctor.headertext import METADATA
 
-_NUMBER = "(?:0|[1-9][0-9]{0,18}+)"
-_VALUE = r'(?:"\w*+"|\[[0-9, ]*+\])'
-_FIRST = re.compile(rf'"[^"\\]*+":( ?)\{{"(\w++)": ?{_VALUE},( ?)"(\w++)": ?{_VALUE}, ?"(\w++)"')
+Form = tuple[str, tuple[int, ...]]
+"""A dtype and a shape: a model has many tensors of few forms, each of which is kept once."""
+
 _METADATA = re.compile(r'\{"__metadata__": ?(\{(?:[^{}"\\]|"[^"\\]*+")*+\})(, ?|(?=\}))')
-# Tensors have a few sizes. The texts of many would take more memory than their numbers.
-_SIZES = re.compile(rf"(?:{_NUMBER}(?:, ?{_NUMBER}){{0,31}}+)?+")
-_PAIRS = JSONDecoder(object_pairs_hook=list)
 _LONG = 1_000_000  # characters; metadata that would be in memory twice
+_PAIRS = JSONDecoder(object_pairs_hook=list)
+_CONTROLS = bytes(range(32))  # no text of JSON holds one of them
+
+_QUOTES = 10  # of an entry: around its name, the names of its three fields, and its dtype
+_LEAST = 48  # characters of an entry with the comma after it
+_FIELDS = {"dtype", "shape", "data_offsets"}
+# What stands between the quotes. The last field of an entry has a brace before its comma.
+_OPENING, _COLON, _AFTER = map(re.compile, (": ?{", ": ?", "(}?), ?"))
+_NUMBER = "(?:0|[1-9][0-9]{0,18}+)"
+# Tensors have a few sizes. The texts of many would take more memory than their numbers.
+_SHAPE = re.compile(rf": ?\[((?:{_NUMBER}(?:, ?{_NUMBER}){{0,31}}+)?+)\](}}?), ?")
+_RANGE = re.compile(rf"(: ?\[)({_NUMBER})(, ?)({_NUMBER})(\](}}?), ?)")
 
 
 class Columns(NamedTuple):
@@ -35,24 +46,19 @@ class Columns(NamedTuple):
     """
 
     names: Sequence[str] = ()
-    dtypes: Sequence[str] = ()
-    shapes: Sequence[tuple[int, ...]] = ()
+    forms: Sequence[Form] = ()
     begins: Sequence[int] = ()
     ends: Sequence[int] = ()
 
-    def in_data_order(self) -> Columns:
-        """The same entries, sorted by where their bytes begin and end."""
-        return Columns(*zip(*sorted(zip(*self, strict=True), key=itemgetter(3, 4)), strict=True))
 
+def columns(raw: bytes, room: int) -> tuple[Columns, dict[str, str] | None] | None:
+    """Entries in the order of their data, and metadata, of a table with which nothing is wrong.
 
-def columns(raw: bytes) -> tuple[Columns, dict[str, str] | None] | None:
-    """Entries in the order of the text, and metadata; None when one is not written as the first.
-
-    What is returned is what the decoder would find: each name once, shapes and offsets of plain
-    integers below 2**64. Dtypes may be unknown and a begin behind its end.
+    `room` is the length of the data section in bytes. None for any other table, and where an entry
+    is not written as the first.
     """
     try:
-        text = raw.decode()
+        text = raw.decode().rstrip(" ")
     except UnicodeDecodeError:
         return None
     metadata, start = None, 1
@@ -61,65 +67,103 @@ def columns(raw: bytes) -> tuple[Columns, dict[str, str] | None] | None:
         metadata = _texts(head[1]) if start < _LONG else None
         if metadata is None:
             return None
-    first = _FIRST.match(text, start)
-    if first is None or not text.startswith("{"):
+    # The pieces of a text of nothing but quotes would take eighty times its memory.
+    dense = text.count('"', start) * _LEAST > len(text) * _QUOTES
+    if dense or "\\" in text or not (text.startswith("{") and text.endswith("}}")):
         return None
-    form = _form(first.group(2, 4, 5), first[1], first[3])
-    if form is None:
+    # The brace of the table goes, and its last entry gets the comma that the others have.
+    pieces = (text[start:-1] + ",").split('"')
+    if len(pieces) < _QUOTES or len(pieces) % _QUOTES != 1 or pieces[0]:
         return None
-    rows = form.entry.findall(text, start)
-    end = len(text.rstrip(" "))
-    length = sum(map(len, chain.from_iterable(rows))) + len(rows) * form.length - len(first[3])
-    # Matches that are together as long as the text leave out none of it.
-    if start + length != end or not text.endswith("}", 0, end):
+    if pieces[_QUOTES] == pieces[-1] + " ":
+        pieces[-1] += " "
+    found = _entries(pieces)
+    return (found, metadata) if found and found.ends[-1] == room else None
+
+
+def _entries(pieces: Sequence[str]) -> Columns | None:
+    """The entries of a text cut at its quotes, in the order of their data if that is end to end."""
+    places = _places(pieces)
+    names = pieces[1::_QUOTES]
+    if places is None or not _proper(names):
         return None
-    cells = dict(zip(form.groups, zip(*rows, strict=True), strict=True))
-    shapes = _shapes(cells["shape"])
-    if len({*cells["name"]}) != len(rows) or METADATA in cells["name"] or shapes is None:
+    dtype, shape, offsets = (places[field] for field in ("dtype", "shape", "data_offsets"))
+    braces = {at: "}" if at == max(places.values()) else "" for at in places.values()}
+    fixed = {2: _OPENING, dtype + 1: _COLON, dtype + 3: _AFTER, **dict.fromkeys(places.values())}
+    for at, pattern in fixed.items():
+        column = pieces[at::_QUOTES]
+        if column.count(column[0]) != len(column) or (pattern and not pattern.fullmatch(column[0])):
+            return None
+    if braces[dtype] != ("}" if "}" in pieces[dtype + 3] else ""):
         return None
-    ends = [*map(int, cells["end"])]
-    if cells["begin"] == ("0", *cells["end"][:-1]):  # end to end: each number is kept once
-        begins = [0, *ends[:-1]]
-    else:
-        begins = [*map(int, cells["begin"])]
-    return Columns(cells["name"], cells["dtype"], shapes, begins, ends), metadata
-
-
-class _Form(NamedTuple):
-    """How an entry is written, with the comma after it; its length beside what the groups take."""
-
-    entry: re.Pattern[str]
-    groups: tuple[str, ...]
-    length: int
-
-
-@lru_cache(16)
-def _form(fields: tuple[str, ...], colon: str, comma: str) -> _Form | None:
-    """For an order of the fields and the blanks after colons and commas; None for other fields."""
-    patterns = {
-        "dtype": ('"', "dtype", "[A-Z0-9_]++", '"'),
-        "shape": ("[", "shape", "[0-9, ]*+", "]"),
-        "data_offsets": ("[", "begin end", _NUMBER, "]"),
-    }
-    if {*fields} != patterns.keys():
+    kinds = [*zip(pieces[dtype + 2 :: _QUOTES], pieces[shape + 1 :: _QUOTES], strict=True)]
+    known = {kind: _form(*kind, braces[shape]) for kind in {*kinds}}
+    if not all(known.values()):
         return None
-    text = [(r'"([^"\\\x00-\x1f]*+)"', '""'), _verbatim(f":{colon}{{")]
-    groups = ["name"]
-    for field in fields:
-        opening, names, value, closing = patterns[field]
-        groups += names.split()
-        values = [(f"({value})", ""), _verbatim(f",{comma}")] * len(names.split())
-        text += [_verbatim(f'"{field}":{colon}{opening}'), *values[:-1]]
-        text.append(_verbatim(f"{closing},{comma}"))
-    text[-1] = _verbatim(closing + "}")
-    pattern, literal = map("".join, zip(*text, strict=True))
-    entry = re.compile(rf"{pattern}(?:,{comma}|\}}(?= *+\Z))")
-    return _Form(entry, tuple(groups), len(f"{literal},{comma}"))
+    forms, sizes = zip(*map(known.__getitem__, kinds), strict=True)
+    ranges = pieces[offsets + 1 :: _QUOTES]
+    first = _RANGE.fullmatch(ranges[0])
+    if first is None or first[6] != braces[offsets]:
+        return None
+    ends = [*accumulate(sizes)]
+    if "\n".join(ranges) == _written(ends, first):
+        return Columns(names, forms, [0, *ends[:-1]], ends)
+    return _sorted(names, forms, sizes, ranges, first)
 
 
-def _verbatim(text: str) -> tuple[str, str]:
-    """A pattern that matches just a text, and the text."""
-    return re.escape(text), text
+def _written(ends: Sequence[int], first: re.Match[str]) -> str:
+    """Ranges that lie end to end, written as the first, a line each."""
+    before, _, comma, _, after, _ = first.groups()
+    texts = [*map(str, ends)]
+    pairs = map(comma.join, zip(("0", *texts[:-1]), texts, strict=True))
+    return before + f"{after}\n{before}".join(pairs) + after
+
+
+def _sorted(
+    names: Sequence[str], forms: Sequence[Form], sizes: Sequence[int], ranges: Sequence[str],
+    first: re.Match[str],
+) -> Columns | None:  # fmt: skip
+    """The same for a text that sorts the names and not the data, as some programs do."""
+    found = [*map(_RANGE.fullmatch, ranges)]
+    rows = []
+    for name, form, size, m in zip(names, forms, sizes, found, strict=True):
+        if m is None or m[6] != first[6] or int(m[2]) + size != int(m[4]):
+            return None
+        rows.append((name, form, int(m[2]), int(m[4])))
+    table = Columns(*zip(*sorted(rows, key=itemgetter(2, 3)), strict=True))
+    together = table.begins[0] == 0 and table.begins[1:] == table.ends[:-1]
+    return table if together else None
+
+
+def _places(pieces: Sequence[str]) -> dict[str, int] | None:
+    """Where the first entry has the names of its fields, None unless they are the three."""
+    places, at = {}, 3
+    while at < _QUOTES:
+        places[pieces[at]] = at
+        at += 4 if pieces[at] == "dtype" else 2
+    return places if places.keys() == _FIELDS else None
+
+
+def _proper(names: Sequence[str]) -> bool:
+    """Whether each is a name and occurs once."""
+    distinct = {*names}
+    raw = "".join(names).encode()
+    return (
+        len(distinct) == len(names)
+        and METADATA not in distinct
+        and len(raw.translate(None, _CONTROLS)) == len(raw)
+    )
+
+
+@lru_cache(1024)
+def _form(dtype: str, written: str, brace: str) -> tuple[Form, int] | None:
+    """A form and how many bytes such a tensor takes; None when something is unusual."""
+    sizes = _SHAPE.fullmatch(written)
+    if sizes is None or sizes[2] != brace:
+        return None
+    shape = tuple(map(int, sizes[1].split(","))) if sizes[1] else ()
+    length = span_bytes(dtype, shape)
+    return None if length is None else ((intern(dtype), shape), length)
 
 
 def _texts(literal: str) -> dict[str, str] | None:
@@ -131,12 +175,3 @@ def _texts(literal: str) -> dict[str, str] | None:
     found = dict(pairs)
     plain = len(found) == len(pairs) and {*map(type, found.values())} <= {str}
     return found if plain else None
-
-
-def _shapes(written: tuple[str, ...]) -> list[tuple[int, ...]] | None:
-    """The shapes, each of which is kept once; None when one of them is unusual."""
-    distinct = {*written}
-    if not all(map(_SIZES.fullmatch, distinct)):
-        return None
-    known = {text: tuple(map(int, text.split(","))) if text else () for text in distinct}
-    return [*map(known.__getitem__, written)]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
+from tidoctor.dtypes import U64_MAX
 from tidoctor.names import printable
 
 TextDefect = Literal["not-utf8", "bom", "nul-padding", "bad-json"]
@@ -24,8 +25,6 @@ Report = Callable[[TextDefect, str], None]
 
 METADATA = "__metadata__"
 """The one key of a table that is not the name of a tensor."""
-U64_MAX = 2**64 - 1
-"""The largest number that a shape or an offset can hold."""
 
 _BLANK = " \t\r\n"
 

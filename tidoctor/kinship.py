@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tidoctor.casting import WIDTHS, cast
-from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.rules.view import View
+from tidoctor.tensors import Tensor
 
 # What says nothing about the weights, or is changed by tuning, saving and converting.
 _SUPERFICIAL = frozenset({

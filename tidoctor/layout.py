@@ -9,21 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tidoctor import document as documents
-from tidoctor.checkpoint import (
-    CONFIG,
-    SINGLE,
-    Checkpoint,
-    Entrance,
-    Index,
-    Tensor,
-    WeightFile,
-    shard_of,
-)
+from tidoctor.checkpoint import CONFIG, SINGLE, Checkpoint, Entrance, Index, WeightFile, shard_of
 from tidoctor.draft import Draft
 from tidoctor.errors import Refused
 from tidoctor.filing import beside, index_file, weight_file
 from tidoctor.sharding import shares
 from tidoctor.source import INDEX_SUFFIX
+from tidoctor.tensors import Tensor
 
 
 def laid_out(draft: Draft, *, apart: bool = False, kept: bool = False) -> Checkpoint:

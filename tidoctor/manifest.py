@@ -17,12 +17,13 @@ from io import FileIO
 from pathlib import Path
 
 from tidoctor import __version__, document
-from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Unreadable, Unwritable, Usage
 from tidoctor.names import natural_key, printable
 from tidoctor.pieced import beneath
 from tidoctor.source import reason
 from tidoctor.source.folder import Folder
+from tidoctor.tensors import Tensor
 
 SCHEMA = "tidoctor.manifest/1"
 _CAP = 256_000_000  # bytes; one of 91,991 tensors has some 40 MB

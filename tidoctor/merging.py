@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from tidoctor.casting import WIDTHS, cast
-from tidoctor.checkpoint import Span, Tensor
 from tidoctor.errors import Unreadable
 from tidoctor.names import printable
 from tidoctor.pieced import Derived
+from tidoctor.tensors import Span, Tensor
 
 _FILE = "merged"
 _BLOCK = 4 << 20  # bytes of rows computed at once; always the same rows, so that sums are the same

@@ -28,6 +28,7 @@ from tidoctor.names import natural_key
 from tidoctor.rules.fitting import quantised
 from tidoctor.rules.subject import is_foreign_config
 from tidoctor.rules.view import View
+from tidoctor.tensors import formed
 from tidoctor.wrappers import is_adapter
 
 SECONDS = 120.0
@@ -215,7 +216,7 @@ def _unfit(view: View) -> str:
         return "the weights are quantised"
     if view.kinds.first(is_adapter):
         return "an adapter is not merged"
-    return quantised(view.kinds, {t.dtype for t in view.checkpoint.tensors.values()}) or ""
+    return quantised(view.kinds, {dtype for dtype, _ in view.forms}) or ""
 
 
 def _asked(
@@ -226,7 +227,7 @@ def _asked(
         raise _Unasked("the Python that runs tidoctor is not known")
     files = None
     if checkpoint is not None:
-        files = {n: [t.dtype, list(t.shape)] for n, t in checkpoint.tensors.items()}
+        files = {n: [dtype, list(shape)] for n, (dtype, shape) in formed(checkpoint.tensors)}
     try:
         with tempfile.TemporaryDirectory(prefix="tidoctor-") as place:
             folder = Path(place)

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from tidoctor.checkpoint import Span
+from tidoctor.tensors import Span
 
 _FILE = "pieces"
 

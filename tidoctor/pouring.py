@@ -11,11 +11,11 @@ from io import FileIO
 from typing import Any
 
 from tidoctor.buffers import aligned
-from tidoctor.checkpoint import Span
 from tidoctor.errors import Unreadable
 from tidoctor.handles import filled
 from tidoctor.names import printable
 from tidoctor.source.distant import Distant
+from tidoctor.tensors import Span
 
 _SWALLOW = 1 << 20  # bytes digested at once: other threads wait to be let on after each time
 

@@ -11,6 +11,7 @@ from tidoctor.loaders import asked
 from tidoctor.promise import TIES, Promise
 from tidoctor.rules import loading
 from tidoctor.rules.view import View
+from tidoctor.tensors import formed
 
 
 def promise(checkpoint: Checkpoint, loaders: Sequence[str] = ()) -> Promise:
@@ -25,7 +26,7 @@ def promise(checkpoint: Checkpoint, loaders: Sequence[str] = ()) -> Promise:
     classes = found if isinstance(found, list) else []
     return Promise(
         name=checkpoint.source.name,
-        tensors={t.name: (t.dtype, t.shape) for t in checkpoint.tensors.values()},
+        tensors=dict(formed(checkpoint.tensors)),
         architectures=tuple(c for c in classes if isinstance(c, str)),
         model_type=view.model_type,
         tie=TIES[view.tie.meant],

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidoctor import manifest, rules
-from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.cures import Options, cures, obstacle
 from tidoctor.errors import Refused
 from tidoctor.finding import Diagnosis, Finding, Severity
 from tidoctor.form import PLAIN, Form
 from tidoctor.forming import operations_for
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 from tidoctor.source import open_source
 from tidoctor.source.folder import Folder

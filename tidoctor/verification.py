@@ -7,11 +7,12 @@ from io import FileIO
 from pathlib import Path
 
 from tidoctor.assembly import Part, Piece
-from tidoctor.checkpoint import Span, WeightFile
+from tidoctor.checkpoint import WeightFile
 from tidoctor.copying import PIECE, Identity, Mover, Origins
 from tidoctor.errors import Unreadable, Unwritable
 from tidoctor.header import parse
 from tidoctor.names import printable
+from tidoctor.tensors import Span
 
 
 def verify(part: Part, path: Path, mover: Mover, origins: Origins) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from tidoctor.assembly import Cost, Part, Piece, assembled, cost_of
 from tidoctor.carrying import Company, company, overlaid
-from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.continuing import JOURNAL, Journal
 from tidoctor.copying import Mover, Origins
 from tidoctor.destination import check_destination, place_of, plain_words, room
@@ -27,6 +27,7 @@ from tidoctor.names import printable
 from tidoctor.pieced import Derived, beneath
 from tidoctor.source import Source
 from tidoctor.staging import publish, settle, staged
+from tidoctor.tensors import Tensor
 from tidoctor.verification import compared, torn, verify
 
 Progress = Callable[[Literal["copy", "verify"], int, int], None]

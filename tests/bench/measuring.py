@@ -18,8 +18,8 @@ sys.path.insert(0, str(ROOT))
 # An installed package has its bytecode, whatever the environment says of writing any.
 compileall.compile_dir(ROOT / "tidoctor", quiet=1)
 
-from tidoctor.checkpoint import elements as elements  # noqa: E402
 from tidoctor.header import serialise  # noqa: E402
+from tidoctor.tensors import elements as elements  # noqa: E402
 
 PYTHON = sys.executable
 TIDOCTOR = [PYTHON, "-m", "tidoctor"]

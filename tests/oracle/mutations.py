@@ -24,9 +24,10 @@ from typing import Any
 
 from tests.checkpoints import Memory
 from tidoctor import rules
-from tidoctor.checkpoint import Checkpoint, open_checkpoint
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.errors import Refused, Unreadable
 from tidoctor.finding import Diagnosis, Severity
+from tidoctor.opening import open_checkpoint
 from tidoctor.plan import Plan
 
 Files = dict[str, bytes]

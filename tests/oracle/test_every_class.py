@@ -15,9 +15,9 @@ import pytest
 
 from tidoctor import rules
 from tidoctor.atlas import families, learner
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Severity
 from tidoctor.header import serialise
+from tidoctor.opening import open_checkpoint
 from tidoctor.rules.subject import GENERATING
 
 DTYPES = {

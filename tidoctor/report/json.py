@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from tidoctor.assembly import Cost
     from tidoctor.atlas.expectation import Expectation
     from tidoctor.atlas.identity import Identity
-    from tidoctor.checkpoint import Checkpoint, Tensor
+    from tidoctor.checkpoint import Checkpoint
     from tidoctor.expecting import Answer
     from tidoctor.loaders import Consumer, Origin
     from tidoctor.opinion import Misfit, Opinion
     from tidoctor.repairs import Shipment, Treatment
     from tidoctor.rules import Rule, Symptom
     from tidoctor.rules.statistics import Statistics
+    from tidoctor.tensors import Tensor
     from tidoctor.writer import Receipt
 
 Json = dict[str, object]

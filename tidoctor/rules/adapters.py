@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tidoctor.casting import WIDTHS
-from tidoctor.checkpoint import Tensor
 from tidoctor.finding import Cure, Evidence, Finding, Operation
 from tidoctor.names import printable
 from tidoctor.patterns import some_patterns
 from tidoctor.rules.renaming import line_of, renames, renaming
 from tidoctor.rules.rule import ERROR, NotApplicable, consent, found, rule
 from tidoctor.rules.view import ADAPTER_CONFIG, View
+from tidoctor.tensors import Tensor
 from tidoctor.wrappers import is_adapter, without_adapter
 
 _LARGEST = 1e6  # of a scale; those in use are below a thousand

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from tidoctor.atlas import families
 from tidoctor.atlas.identity import HIDDEN
 from tidoctor.checkpoint import CONFIG
+from tidoctor.dtypes import DTYPES
 from tidoctor.finding import Cure, Evidence, Finding, Location
-from tidoctor.header import DTYPES
 from tidoctor.names import brief, printable
 from tidoctor.patterns import Kinds, collapse, some_patterns, template
 from tidoctor.rules.causes import sliced

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from tidoctor.checkpoint import Tensor, elements
 from tidoctor.finding import Evidence, Finding, Location
 from tidoctor.names import printable
 from tidoctor.patterns import some_patterns, template
@@ -14,6 +13,7 @@ from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import ERROR, LIKELY, NOTE, WARNING, CannotRun, advice, found, rule
 from tidoctor.rules.values import equal, suspects
 from tidoctor.rules.view import View
+from tidoctor.tensors import Tensor, elements
 
 _NEAR = 1 << 20  # bytes read at a time of files that lie here; far away it is more
 _PARAMETER = re.compile(r".*(?:weight|bias|gamma|beta|_proj)")

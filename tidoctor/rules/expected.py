@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from tidoctor.checkpoint import CONFIG, nbytes
+from tidoctor.checkpoint import CONFIG
 from tidoctor.errors import Unreadable
 from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable
@@ -35,6 +35,7 @@ from tidoctor.rules.rule import (
 from tidoctor.rules.subject import LAYER_COUNTS
 from tidoctor.rules.view import View, spellings
 from tidoctor.rules.wording import MOST_ROWS, gap_rows, misfit_row, place, renaming_cure, shape_text
+from tidoctor.tensors import nbytes
 
 _LAYER_ROOTS = ("layers", "h", "blocks")
 _MOST_LAYERS = 10_000

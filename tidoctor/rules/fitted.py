@@ -20,6 +20,7 @@ from tidoctor.rules.fitting import Fit, fit, quantised
 from tidoctor.rules.packing import FLOATS, Module
 from tidoctor.rules.rule import CannotRun, NotApplicable
 from tidoctor.rules.subject import Subject
+from tidoctor.tensors import shapes
 from tidoctor.wrappers import is_adapter
 
 
@@ -87,8 +88,7 @@ class Fitted(Subject):
         if own and "fit" in self.__dict__ and tensors.keys() == self.tensors.keys():
             return self.fit
         try:
-            shapes = {name: tensor.shape for name, tensor in tensors.items()}
-            return fit(self._settings_for(class_name), class_name, shapes)
+            return fit(self._settings_for(class_name), class_name, shapes(tensors))
         except NotCovered as e:
             return e.reason
 
@@ -186,7 +186,8 @@ class Fitted(Subject):
     @cached_property
     def modules(self) -> tuple[Module, ...]:
         """The modules that are stored in parts, or whose weight is of a packed type."""
-        return tuple(packing.modules(self.tensors, self.own_kinds))
+        dtypes = {dtype for dtype, _ in self.own_forms}
+        return tuple(packing.modules(self.tensors, self.own_kinds, dtypes))
 
     @cached_property
     def packed(self) -> str:

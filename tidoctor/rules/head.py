@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidoctor.atlas import families
-from tidoctor.checkpoint import CONFIG, Tensor
+from tidoctor.checkpoint import CONFIG
 from tidoctor.finding import Evidence, Finding, Location, Severity
 from tidoctor.names import printable
 from tidoctor.rules.ends import graft_cure, is_draft, need_ends, tie_place
@@ -24,6 +24,7 @@ from tidoctor.rules.rule import (
 )
 from tidoctor.rules.view import MORE_ROWS, View
 from tidoctor.rules.wording import shape_text
+from tidoctor.tensors import Tensor
 
 _HEADED_TASKS = (
     "sequence-classification", "token-classification", "question-answering",

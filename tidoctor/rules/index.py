@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidoctor.checkpoint import Index, nbytes
+from tidoctor.checkpoint import Index
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.names import printable, some
 from tidoctor.rules.rule import (
@@ -22,6 +22,7 @@ from tidoctor.rules.rule import (
 from tidoctor.rules.subject import missing_shards
 from tidoctor.rules.view import View
 from tidoctor.rules.wording import tensor_count
+from tidoctor.tensors import nbytes
 
 
 def _index(view: View) -> Index:

@@ -16,6 +16,7 @@ from tidoctor.loaders.patient import Answer, Copy, Loading
 from tidoctor.rules.rule import CannotRun, safe
 from tidoctor.rules.subject import UNREADABLE, WRITING
 from tidoctor.rules.view import View
+from tidoctor.tensors import homes
 
 Prescribe = Callable[[View, Sequence[Asked], Sequence[Verdict]], Mapping[str, tuple[str, str]]]
 """From a checkpoint and what loaders make of it to `LOADER@VERSION` -> (words, command) of a copy
@@ -64,7 +65,7 @@ def patient(view: View) -> Patient:
         embeds=view.embedding_model is not None and view.wanted is None,
         served=view.wanted is not None or not (view.declared and view.declared.task == "base"),
         files={
-            w.name: dict(zip(w.header.names, w.header.columns.shapes, strict=True))
+            w.name: {n: s for n, (_, s) in zip(w.header.names, w.header.columns.forms, strict=True)}
             for w in (*c.weights, *c.extras)
         },
         index=c.index.weight_map if c.index else None,
@@ -74,7 +75,7 @@ def patient(view: View) -> Patient:
             for w in (*c.weights, *c.extras)
             if w.header.metadata is not None
         },
-        home={name: tensor.file for name, tensor in c.tensors.items()},
+        home=homes(c.tensors),
         incomplete=_incomplete(view),
         prefix="" if facts is None or base else facts.prefix,
         head=facts.head if facts else None,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from tidoctor.checkpoint import elements
+from tidoctor.dtypes import span_bytes
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.header import span_bytes
 from tidoctor.names import natural_key, printable
 from tidoctor.patterns import Kinds, ranges, some_patterns
 from tidoctor.rules.fitting import Kind, Respelling, regrouped
@@ -24,6 +23,7 @@ from tidoctor.rules.rule import (
 )
 from tidoctor.rules.view import View
 from tidoctor.rules.wording import place
+from tidoctor.tensors import elements
 
 # Program -> names of which each must occur; none is a name of the layouts of transformers.
 FOREIGN: dict[str, tuple[re.Pattern[str], ...]] = {

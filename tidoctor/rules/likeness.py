@@ -12,6 +12,7 @@ from tidoctor.atlas import data, families
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.identity import Identity
 from tidoctor.rules.fitting import Fit
+from tidoctor.tensors import shapes
 
 if TYPE_CHECKING:
     from tidoctor.rules.view import View
@@ -23,7 +24,7 @@ def likeness(view: View) -> Identity:
 
     if reason := view.incomplete or view.packed:
         return Identity((), reason)
-    return identify({name: tensor.shape for name, tensor in view.tensors.items()})
+    return identify(shapes(view.tensors))
 
 
 def doubt(view: View) -> str | None:

@@ -10,14 +10,15 @@ GPTQModel, AutoAWQ, compressed-tensors, quanto, ModelOpt, MLX, AQLM; transformer
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, NamedTuple
 
-from tidoctor.checkpoint import CONFIG, Tensor
+from tidoctor.checkpoint import CONFIG
 from tidoctor.document import parse
 from tidoctor.errors import Unreadable
 from tidoctor.finding import Location
 from tidoctor.patterns import Kinds, template
+from tidoctor.tensors import Tensor
 
 if TYPE_CHECKING:
     from tidoctor.rules.view import View
@@ -125,12 +126,12 @@ def _may_be_part(name: str) -> bool:
     return bool(_PART_ENDS.fullmatch(name.rpartition(".")[2])) or "quant_state." in name
 
 
-def modules(tensors: Mapping[str, Tensor], kinds: Kinds) -> list[Module]:
+def modules(tensors: Mapping[str, Tensor], kinds: Kinds, dtypes: Set[str]) -> list[Module]:
     """The modules that are stored in parts, or whose weight is of a packed type.
 
-    `kinds` are those of the names of the tensors.
+    `kinds` and `dtypes` are those of the tensors.
     """
-    if {t.dtype for t in tensors.values()} <= FLOATS and not kinds.first(_may_be_part):
+    if dtypes <= FLOATS and not kinds.first(_may_be_part):
         return []
     ends = _ends(kinds)
     by_stem: dict[str, dict[str, str]] = {}

@@ -11,6 +11,7 @@ from tidoctor.patterns import some_patterns
 from tidoctor.promise import TIES, Promise
 from tidoctor.rules.rule import ERROR, NOTE, WARNING, NotApplicable, found, rule
 from tidoctor.rules.view import View
+from tidoctor.tensors import formed
 
 # What a verdict that is not the promised one means.
 _SEVERITIES = {
@@ -73,7 +74,7 @@ def _broken(
 
 
 def _tensors(view: View, promise: Promise) -> Iterator[Finding]:
-    now = {t.name: (t.dtype, t.shape) for t in view.checkpoint.tensors.values()}
+    now = dict(formed(view.checkpoint.tensors))
     then = promise.tensors
     lost = [n for n in then if n not in now]
     new = [n for n in now if n not in then]

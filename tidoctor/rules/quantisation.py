@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tidoctor.checkpoint import CONFIG
+from tidoctor.dtypes import DTYPES
 from tidoctor.finding import Cure, Evidence, Finding, Location, Operation
-from tidoctor.header import DTYPES
 from tidoctor.names import brief, printable
 from tidoctor.patterns import some_patterns
 from tidoctor.rules import packing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidoctor.checkpoint import INDEX, SINGLE, Index, Tensor, WeightFile, is_adapter_file, shard_of
+from tidoctor.checkpoint import INDEX, SINGLE, Index, WeightFile, is_adapter_file, shard_of
 from tidoctor.finding import Cure, Evidence, Finding, Location
 from tidoctor.names import printable, some
 from tidoctor.rules.rule import (
@@ -24,6 +24,7 @@ from tidoctor.rules.rule import (
 from tidoctor.rules.subject import missing_shards
 from tidoctor.rules.view import View
 from tidoctor.rules.wording import tensor_count
+from tidoctor.tensors import Tensor
 
 _KNOWN = ("diffusion_pytorch_model", "open_clip_", "adapter_model", "pytorch_lora_weights")
 

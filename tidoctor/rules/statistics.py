@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidoctor.checkpoint import Checkpoint, Tensor, nbytes
+from tidoctor.checkpoint import Checkpoint
 from tidoctor.rules.values import Progress
+from tidoctor.tensors import Tensor, nbytes
 
 if TYPE_CHECKING:
     import numpy as np

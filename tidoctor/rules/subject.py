@@ -9,16 +9,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from operator import attrgetter, eq
 
 from tidoctor.atlas import families
 from tidoctor.atlas.families import ClassFacts
-from tidoctor.checkpoint import CONFIG, Checkpoint, Forms, Tensor, forms, shard_of
+from tidoctor.checkpoint import CONFIG, Checkpoint, shard_of
 from tidoctor.errors import Usage
 from tidoctor.finding import Location
 from tidoctor.names import brief, printable, some
 from tidoctor.patterns import Kinds
 from tidoctor.rules.rule import CannotRun, NotApplicable
+from tidoctor.tensors import Forms, Tensor, forms, homes
 from tidoctor.wrappers import is_altered, modern, peel, without_adapter, without_infixes
 
 GENERATING = (
@@ -330,9 +330,7 @@ class Subject:
         c = self.checkpoint
         if c.index is None or c.shadows:
             return False
-        places, tensors = c.index.weight_map, c.tensors
-        files = map(attrgetter("file"), tensors.values())
-        return len(places) == len(tensors) and all(map(eq, map(places.get, tensors), files))
+        return c.index.weight_map == homes(c.tensors)
 
 
 def is_foreign_config(settings: Mapping[str, object]) -> bool:

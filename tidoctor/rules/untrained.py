@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tidoctor.checkpoint import Tensor
 from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable
 from tidoctor.rules.packing import FLOATS
@@ -14,6 +13,7 @@ from tidoctor.rules.rule import LIKELY, WARNING, CannotRun, NotApplicable, found
 from tidoctor.rules.statistics import decoder
 from tidoctor.rules.view import View
 from tidoctor.rules.wording import place
+from tidoctor.tensors import Tensor
 
 _ROWS = 4096  # looked at, evenly spaced
 _LEAST = 64  # rows and columns, below which statistics tell nothing

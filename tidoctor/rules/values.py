@@ -17,7 +17,8 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tidoctor.checkpoint import Checkpoint, Reader, Span, Tensor, WeightFile, nbytes
+from tidoctor.checkpoint import Checkpoint, Reader, WeightFile
+from tidoctor.tensors import Span, Tensor, nbytes
 
 if TYPE_CHECKING:
     import numpy as np

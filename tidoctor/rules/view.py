@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from tidoctor import document
 from tidoctor.atlas import families
 from tidoctor.atlas.families import ClassFacts
-from tidoctor.checkpoint import Checkpoint, Tensor
+from tidoctor.checkpoint import Checkpoint
+from tidoctor.dtypes import span_bytes
 from tidoctor.finding import Operation, Verdict
-from tidoctor.header import span_bytes
 from tidoctor.promise import Promise
 from tidoctor.rules.causes import Account, Explained, account, similar
 from tidoctor.rules.fitted import Fitted
@@ -23,6 +23,7 @@ from tidoctor.rules.packing import FLOATS
 from tidoctor.rules.rule import CannotRun, set_key
 from tidoctor.rules.tie import Tie, resolve_tie
 from tidoctor.rules.values import Progress, Values, survey
+from tidoctor.tensors import Tensor
 
 if TYPE_CHECKING:
     from tidoctor.manifest import Manifest

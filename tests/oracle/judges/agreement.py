@@ -23,9 +23,9 @@ from typing import Any
 
 from tests.oracle.judges import fixtures, run
 from tests.oracle.judges.judging import Outcome, plain
-from tidoctor.checkpoint import open_checkpoint
 from tidoctor.finding import Verdict
 from tidoctor.loaders import Examination, asked
+from tidoctor.opening import open_checkpoint
 from tidoctor.rules import View, loading
 from tidoctor.source import open_source
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from tidoctor import rules
 from tidoctor.atlas.identity import Identity
-from tidoctor.checkpoint import Checkpoint, Forms, Tensor, forms, nbytes
+from tidoctor.checkpoint import Checkpoint
+from tidoctor.dtypes import span_bytes
 from tidoctor.names import natural_key, printable
 from tidoctor.patterns import collapse
 from tidoctor.report import units
@@ -15,9 +17,16 @@ from tidoctor.report.style import Style
 from tidoctor.report.text.layout import table
 from tidoctor.report.text.subject import classes, extent, named, subject
 from tidoctor.rules.statistics import NOTHING, Statistics
+from tidoctor.tensors import Form, Forms, Tensor, forms
 
-Row = tuple[str, list[Tensor]]
-"""A name or pattern and the tensors it stands for."""
+
+class Row(NamedTuple):
+    """One tensor, or several of one form by the pattern that stands for their names."""
+
+    pattern: str
+    names: Sequence[str]
+    form: Form
+    nbytes: int
 
 
 def inspection(
@@ -34,8 +43,7 @@ def inspection(
     `like` is what they look like, where config.json does not tell; `values` the numbers they hold.
     """
     alike = forms(checkpoint.tensors)
-    tensors = {name: t for name, t in checkpoint.tensors.items() if wanted(name)}
-    shown = [(t.name, [t]) for t in _ordered(tensors.values())] if every else rows(tensors, alike)
+    shown = _rows(checkpoint, alike, wanted, every)
     dtypes = _dtypes(checkpoint.tensors, alike)
     parts = [
         classes(checkpoint), f"{units.count(checkpoint.parameters)} parameters",
@@ -53,7 +61,7 @@ def inspection(
         titles = ("values", "min", "max", "mean", "deviation", "zero", "not finite")
         lines += [*table([titles, *numbers], frozenset(range(1, len(titles))), style), ""]
     lines += [*_likeness(like), *_defects(checkpoint, style)]
-    return [*lines, _summary(checkpoint, tensors, shown, every)]
+    return [*lines, _summary(checkpoint, shown, every)]
 
 
 def _likeness(like: Identity | None) -> list[str]:
@@ -68,38 +76,40 @@ def _likeness(like: Identity | None) -> list[str]:
     return [*lines, ""]
 
 
-def rows(tensors: Mapping[str, Tensor], alike: Forms) -> list[Row]:
-    """Tensors of equal dtype and shape whose names differ in integers only, as one row each.
-
-    `alike` may have further names.
-    """
-    found = [
-        (pattern, [*map(tensors.__getitem__, members)])
-        for names in alike.values()
-        for pattern, members in collapse(filter(tensors.__contains__, names))
-    ]
-    return sorted(found, key=lambda row: (natural_key(row[1][0].name), row[0]))
-
-
-def _ordered(tensors: Iterable[Tensor]) -> list[Tensor]:
-    return sorted(tensors, key=lambda t: natural_key(t.name))
+def _rows(
+    checkpoint: Checkpoint, alike: Forms, wanted: Callable[[str], bool], every: bool
+) -> list[Row]:
+    """What to show, in natural order: names of one form that differ in integers only as one."""
+    # A file that the library opens has tensors of just the size that their form says.
+    sound = all(weight.header.sound for weight in checkpoint.weights)
+    found = []
+    for form, names in alike.items():
+        each = span_bytes(*form) if sound else None
+        kept = filter(wanted, names)
+        for pattern, members in ((n, [n]) for n in kept) if every else collapse(kept):
+            if each is None:
+                length = sum(checkpoint.tensors[n].nbytes for n in members)
+            else:
+                length = each * len(members)
+            found.append(Row(pattern, members, form, length))
+    return sorted(found, key=lambda row: (natural_key(row.names[0]), row.pattern))
 
 
 def _dtypes(tensors: Mapping[str, Tensor], alike: Forms) -> list[str]:
     """The dtypes, the one with most bytes first."""
     found = Counter[str]()
-    for (dtype, _), names in alike.items():
-        found[dtype] += len(names) * tensors[names[0]].nbytes
+    for (dtype, shape), names in alike.items():
+        length = span_bytes(dtype, shape)
+        found[dtype] += len(names) * (tensors[names[0]].nbytes if length is None else length)
     return sorted(found, key=lambda dtype: (-found[dtype], dtype))
 
 
 def _body(shown: Iterable[Row], *, several: bool) -> list[tuple[str, ...]]:
     body = []
-    for pattern, members in shown:
-        first = members[0]
+    for pattern, names, (dtype, shape), length in shown:
         body.append((
-            printable(pattern), str(len(members)), *([printable(first.dtype)] if several else []),
-            units.shape(first.shape), units.size(nbytes(members)),
+            printable(pattern), str(len(names)), *([printable(dtype)] if several else []),
+            units.shape(shape), units.size(length),
         ))  # fmt: skip
     return body
 
@@ -109,9 +119,9 @@ def _numbers(
 ) -> list[tuple[str, ...]]:
     """The numbers of each row, all its tensors taken together."""
     body: list[tuple[str, ...]] = []
-    for pattern, members in shown:
-        known = [held for t in members if (held := values.get(t.name)) is not None]
-        if len(known) < len(members):
+    for pattern, names, *_ in shown:
+        known = [held for name in names if (held := values.get(name)) is not None]
+        if len(known) < len(names):
             body.append((printable(pattern), "not read"))
             continue
         whole = sum(known, NOTHING)
@@ -146,14 +156,12 @@ def _defects(checkpoint: Checkpoint, style: Style) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _summary(
-    checkpoint: Checkpoint, tensors: Sized, shown: Sequence[Row], every: bool
-) -> str:
-    total = len(checkpoint.tensors)
-    some = f"{len(tensors)} of " if len(tensors) < total else ""
-    counted = "" if every else f", {units.plural(len(shown), 'pattern')}"
+def _summary(checkpoint: Checkpoint, shown: Sequence[Row], every: bool) -> str:
+    total, counted = len(checkpoint.tensors), sum(len(row.names) for row in shown)
+    some = f"{counted} of " if counted < total else ""
+    patterns = "" if every else f", {units.plural(len(shown), 'pattern')}"
     read = f"Read {units.size(checkpoint.source.bytes_read)} of {units.size(stored(checkpoint))}."
-    return f"{some}{units.plural(total, 'tensor')}{counted}. {read}"
+    return f"{some}{units.plural(total, 'tensor')}{patterns}. {read}"
 
 
 def stored(checkpoint: Checkpoint) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tidoctor.checkpoint import CONFIG, Checkpoint, Tensor, nbytes
+from tidoctor.checkpoint import CONFIG, Checkpoint
 from tidoctor.finding import Operation
 from tidoctor.names import printable
 from tidoctor.patterns import collapse, template
 from tidoctor.report import units
 from tidoctor.report.plain import plain
+from tidoctor.tensors import Tensor, nbytes
 
 _VALUE = 200  # characters of a config value that are shown
 
