@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 
 from tidoctor import __version__
@@ -9,6 +11,19 @@ from tidoctor import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
+
+
+def script() -> NoReturn:
+    """Run the command line of this process, and end it."""
+    code = main()
+    threading = sys.modules.get("threading")
+    if threading is None or threading.active_count() == 1:
+        # Everything is written and closed. To take the interpreter apart, object by object, would
+        # cost an eighth of most commands.
+        atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,4 +47,4 @@ def _version() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

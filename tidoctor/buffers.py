@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 
@@ -21,6 +20,8 @@ class Twins:
     """Two buffers of one size, compared where they stand."""
 
     def __init__(self, size: int) -> None:
+        import ctypes
+
         self.views = aligned(size), aligned(size)
         self._places = [
             ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(view)))
@@ -28,10 +29,12 @@ class Twins:
         ]
         # Two views would be compared byte by byte, a hundredth as fast.
         self._memcmp = ctypes.CDLL(None).memcmp if os.name == "posix" else None
+        if self._memcmp is not None:
+            self._memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
     def alike(self, n: int) -> bool:
         """Whether their first `n` bytes, at most all, are equal."""
         if self._memcmp is not None:
-            return bool(self._memcmp(*self._places, ctypes.c_size_t(n)) == 0)
+            return bool(self._memcmp(*self._places, n) == 0)
         a, b = self.views
         return a[:n].tobytes() == b[:n].tobytes()

@@ -6,7 +6,6 @@ meaning is the business of `tidoctor.plan`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -105,6 +104,8 @@ class Finding:
 
         Made of code, file, loader and tensor names, not of messages, lines, sizes or versions.
         """
+        import hashlib
+
         file = self.location.file if self.location else ""
         whose = [f"@{self.about}"] if self.about else []
         text = "\0".join([self.code, file, *whose, *sorted(self.tensors)])

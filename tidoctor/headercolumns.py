@@ -68,7 +68,7 @@ def columns(raw: bytes, room: int) -> tuple[Columns, dict[str, str] | None] | No
         if metadata is None:
             return None
     # The pieces of a text of nothing but quotes would take eighty times its memory.
-    dense = text.count('"', start) * _LEAST > len(text) * _QUOTES
+    dense = len(text) > _LONG and text.count('"', start) * _LEAST > len(text) * _QUOTES
     if dense or "\\" in text or not (text.startswith("{") and text.endswith("}}")):
         return None
     # The brace of the table goes, and its last entry gets the comma that the others have.
@@ -96,11 +96,17 @@ def _entries(pieces: Sequence[str]) -> Columns | None:
             return None
     if braces[dtype] != ("}" if "}" in pieces[dtype + 3] else ""):
         return None
-    kinds = [*zip(pieces[dtype + 2 :: _QUOTES], pieces[shape + 1 :: _QUOTES], strict=True)]
-    known = {kind: _form(*kind, braces[shape]) for kind in {*kinds}}
-    if not all(known.values()):
+    dtypes, shapes = pieces[dtype + 2 :: _QUOTES], pieces[shape + 1 :: _QUOTES]
+    if dtypes.count(dtypes[0]) == len(dtypes):  # shapes alone are told apart in half the time
+        known = {written: _form(dtypes[0], written, braces[shape]) for written in {*shapes}}
+        found = [*map(known.get, shapes)]
+    else:
+        kinds = [*zip(dtypes, shapes, strict=True)]
+        pairs = {kind: _form(*kind, braces[shape]) for kind in {*kinds}}
+        found = [*map(pairs.get, kinds)]
+    if not all(found):
         return None
-    forms, sizes = zip(*map(known.__getitem__, kinds), strict=True)
+    forms, sizes = zip(*found, strict=True)
     ranges = pieces[offsets + 1 :: _QUOTES]
     first = _RANGE.fullmatch(ranges[0])
     if first is None or first[6] != braces[offsets]:

@@ -22,7 +22,6 @@ FATAL = frozenset({"syntax", "too-deep", "too-large"})
 # Hostile files hold millions of anything: what is told per kind, and what ends the reading.
 _LISTED = 100
 _MOST_PROBLEMS = 100_000
-_MANY = 1_000  # members
 _MOST_VALUES = 1_000_000
 _WORDS: dict[str, object] = {"true": True, "false": False, "null": None}
 _NON_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
@@ -365,26 +364,15 @@ def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _strings(data: object) -> int:
-    """How many strings a value is made of, keys included; equal ones of a large object are shared.
-
-    An index names a few files for 90,000 tensors.
-    """
-    found, left = 0, [data]
-    once: dict[str, str] = {}
+    """How many strings a value is made of, keys included."""
+    found, left = int(isinstance(data, str)), [data]
     while left:
         value = left.pop()
-        if isinstance(value, str):
-            found += 1
-        elif isinstance(value, dict):
-            found += len(value)
-            if len(value) <= _MANY or {*map(type, value.values())} != {str}:
-                left += value.values()
-                continue
-            found += len(value)
-            for key, text in value.items():
-                value[key] = once.setdefault(text, text)
-        elif isinstance(value, list):
-            left += value
+        inner = _items(value)
+        strings = [*map(type, inner)].count(str)
+        found += strings + (len(value) if isinstance(value, dict) else 0)
+        if strings < len(inner):
+            left += [item for item in inner if not isinstance(item, str)]
     return found
 
 

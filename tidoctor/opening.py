@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tidoctor.checkpoint import (
     INDEX,
@@ -47,6 +48,8 @@ def open_checkpoint(source: Source) -> Checkpoint:
     weights = {f: WeightFile(f, h, (source, f)) for f, h in headers.items()}
     entrance, read = _entrance(source, weights, index, config)
     tensors, shadows = _count(source, [weights[f] for f in read], index)
+    if index and isinstance(tensors, Table) and index.weight_map == tensors.homes:
+        index = _placed(index, tensors.homes)
     return Checkpoint(
         source=source,
         files=files,
@@ -135,8 +138,12 @@ def read_index(source: Source, name: str, document: Document) -> Index:
     metadata = data.get("metadata")
     raw = data.get("weight_map")
     raw = raw if isinstance(raw, dict) else {}
-    texts = {*map(type, raw.values())} <= {str}  # of 90,000 values as of one
-    listed = {*raw.values()} if texts else {f for f in raw.values() if isinstance(f, str)}
+    try:
+        listed = {*raw.values()}  # of 90,000 values at once
+    except TypeError:  # a list or an object among them
+        listed = {None, *(f for f in raw.values() if isinstance(f, str))}
+    texts = {*map(type, listed)} <= {str}
+    listed = {f for f in listed if isinstance(f, str)}
     checked = {file: _refusal(source, file) for file in sorted(listed)}
     plain = {file: posixpath.normpath(file) for file in listed}  # `./x` is x to every loader
     refused: list[tuple[str, str]] = []
@@ -161,6 +168,13 @@ def read_index(source: Source, name: str, document: Document) -> Index:
         total_size=metadata.get("total_size") if isinstance(metadata, dict) else None,
         has_metadata=isinstance(metadata, dict),
     )
+
+
+def _placed(index: Index, homes: Mapping[str, str]) -> Index:
+    """The same index, its 90,000 names those of the headers: they are in memory once."""
+    data = index.document.data
+    data = {**data, "weight_map": homes} if isinstance(data, dict) else data
+    return index._replace(document=replace(index.document, data=data), weight_map=homes)
 
 
 def _refusal(source: Source, file: str) -> str:

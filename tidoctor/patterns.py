@@ -7,9 +7,11 @@ A pattern such as `model.layers.{0..31}.mlp.up_proj.weight` is how a model is sh
 from __future__ import annotations
 
 import re
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, compress, count
+from math import prod
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -38,29 +40,43 @@ def template(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return tuple(parts[::2]), tuple(map(int, parts[1::2]))
 
 
-def _masked(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names by what they are with a 0 for every digit of their numbers, as they come first."""
-    listed = list(names)
-    found: dict[str, list[str]] = defaultdict(list)
-    for at in range(0, len(listed), _AT_ONCE):
-        part = listed[at : at + _AT_ONCE]
+def _masks(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Of each name what it is with a 0 for every digit of its numbers, in lists of many."""
+    for at in range(0, len(names), _AT_ONCE):
+        part = names[at : at + _AT_ONCE]
         masks = "\n".join(part).translate(_ZEROS).split("\n")
-        # A hostile name may hold a line break; then each is its own mask.
-        for mask, name in zip(masks if len(masks) == len(part) else part, part, strict=True):
-            found[mask].append(name)
-    # Digits within a word belong to it: `w1` and `w2` are no layers.
-    worded = [mask for mask in found if _WORD_DIGITS.search(mask)]
-    for mask in worded:
-        words = [m.span() for m in _WORD_DIGITS.finditer(mask)]
-        for name in found.pop(mask):
-            own = mask
-            for a, b in words:
-                own = own[:a] + name[a:b] + own[b:]
-            found[own].append(name)
-    if not worded:
-        return found
-    firsts = {group[0]: mask for mask, group in found.items()}
-    return {firsts[name]: found[firsts[name]] for name in listed if name in firsts}
+        if len(masks) != len(part):  # a hostile name holds a line break; then each is its own mask
+            yield part
+            continue
+        # Digits within a word belong to it: `w1` and `w2` are no layers.
+        words = {mask: [m.span() for m in _WORD_DIGITS.finditer(mask)] for mask in {*masks}}
+        if any(words.values()):
+            masks = [_worded(*pair, words[pair[0]]) for pair in zip(masks, part, strict=True)]
+        yield masks
+
+
+def _worded(mask: str, name: str, words: Sequence[tuple[int, int]]) -> str:
+    for a, b in words:
+        mask = mask[:a] + name[a:b] + mask[b:]
+    return mask
+
+
+class _Masked:
+    """Names by their masks, in the order in which those come first.
+
+    Attributes:
+        numbers: of each name the number of its mask.
+        groups: mask → its names, in their order.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        number: dict[str, int] = defaultdict(count().__next__)
+        self.numbers = array("I", map(number.__getitem__, chain.from_iterable(_masks(names))))
+        lists: list[list[str]] = [[] for _ in number]
+        add = [group.append for group in lists]
+        for at, name in zip(self.numbers, names, strict=True):
+            add[at](name)
+        self.groups = dict(zip(number, lists, strict=True))
 
 
 class Kinds:
@@ -73,22 +89,27 @@ class Kinds:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = list(names)
-        self._groups: dict[str, list[str]] = {}
-        self._masks: dict[str, dict[str, list[str]]] = {}
+        self._masked = _Masked(self._names)
+        self._kinds: dict[str, list[str]] = {}  # layers 0 to 9 and 10 to 99 are alike
         self._numbers: dict[tuple[str, int], frozenset[int]] = {}
-        for mask, group in _masked(self._names).items():  # layers 0 to 9 and 10 to 99 are alike
-            kind = _PLACE.sub("0", mask)
-            self._groups.setdefault(kind, []).extend(group)
-            self._masks.setdefault(kind, {})[mask] = group
+        for mask in self._masked.groups:
+            self._kinds.setdefault(_PLACE.sub("0", mask), []).append(mask)
+
+    def _first(self, kind: str) -> str:
+        return self._masked.groups[self._kinds[kind][0]][0]
 
     def first(self, test: Callable[[str], object]) -> str | None:
         """The first name that passes a test, None where none does."""
-        return next((group[0] for group in self._groups.values() if test(group[0])), None)
+        return next((name for name in map(self._first, self._kinds) if test(name)), None)
 
     def where(self, test: Callable[[str], object]) -> list[str]:
         """The names that pass a test, in their order."""
-        groups = (group for group in self._groups.values() if test(group[0]))
-        return self.in_order(chain.from_iterable(groups))
+        kinds = [kind for kind in self._kinds if test(self._first(kind))]
+        if not kinds:
+            return []
+        passed = {*chain.from_iterable(map(self._kinds.__getitem__, kinds))}
+        chosen = [mask in passed for mask in self._masked.groups]
+        return [*compress(self._names, map(chosen.__getitem__, self._masked.numbers))]
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Some of the names, in the order of all of them."""
@@ -96,7 +117,8 @@ class Kinds:
         return [name for name in self._names if name in some] if some else []
 
     def __iter__(self) -> Iterator[list[str]]:
-        return iter(self._groups.values())
+        for masks in self._kinds.values():
+            yield [*chain.from_iterable(map(self._masked.groups.__getitem__, masks))]
 
     def numbers(self, find: Callable[[str], re.Match[str] | None], part: int) -> frozenset[int]:
         """The numbers that a group of a pattern catches in all names that it finds.
@@ -104,11 +126,13 @@ class Kinds:
         They are whole components of up to nine digits.
         """
         found = frozenset[int]()
-        for kind, group in self._groups.items():
-            if m := find(group[0]):
-                key = kind, group[0].count(".", 0, m.start(part))
+        for kind, masks in self._kinds.items():
+            name = self._first(kind)
+            if m := find(name):
+                key = kind, name.count(".", 0, m.start(part))
                 if key not in self._numbers:
-                    self._numbers[key] = frozenset(_column(self._masks[kind], key[1]))
+                    groups = {mask: self._masked.groups[mask] for mask in masks}
+                    self._numbers[key] = frozenset(_column(groups, key[1]))
                 found |= self._numbers[key]
         return found
 
@@ -134,33 +158,49 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def collapse(names: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Names grouped into patterns, each with its members, in natural order.
+    """Names grouped into patterns, each with its members, the first of them first; natural order.
 
     A pattern such as `layers.{0..31}.w` stands for every combination of its ranges. A group whose
     numbers do not form such a grid is split by its leading numbers until each part does.
     """
-    groups: dict[tuple[str, ...], list[tuple[tuple[int, ...], str]]] = {}
-    for mask, alike in _masked(dict.fromkeys(names)).items():
+    groups: dict[tuple[str, ...], list[tuple[_Columns, list[str]]]] = {}
+    for mask, alike in _Masked([*dict.fromkeys(names)]).groups.items():
+        # What stands at the same places in names of one mask are the numbers.
         places = [m.span() for m in _NUMBER.finditer(mask)]
-        if _regular(places, alike):
-            # What stands at the same places in names of one mask are the numbers.
-            pieces, _ = template(alike[0])
-            columns = [map(int, map(itemgetter(slice(a, b)), alike)) for a, b in places]
-            rows = zip(*columns, strict=True) if places else repeat(())
-            groups.setdefault(pieces, []).extend(zip(rows, alike, strict=False))
+        columns = [{*map(itemgetter(slice(a, b)), alike)} for a, b in places]
+        if _regular(places, columns):
+            groups.setdefault(template(alike[0])[0], []).append((columns, alike))
             continue
         for name in alike:
             pieces, numbers = template(name)
-            groups.setdefault(pieces, []).append((numbers, name))
-    patterns = [row for pieces, members in groups.items() for row in _grid(pieces, members)]
+            groups.setdefault(pieces, []).append(([{str(n)} for n in numbers], [name]))
+    patterns = [row for pieces, parts in groups.items() for row in _collapsed(pieces, parts)]
     return sorted(patterns, key=lambda row: natural_key(row[1][0]))
 
 
-def _regular(places: Sequence[tuple[int, int]], alike: Sequence[str]) -> bool:
+_Columns = Sequence[Collection[str]]
+"""The numbers, as written, at each place of some names."""
+
+
+def _regular(places: Sequence[tuple[int, int]], columns: _Columns) -> bool:
     """Whether the numbers of names of one mask are those of their templates."""
     if len(places) >= _MOST_INTEGERS or any(b - a > _LONGEST for a, b in places):
         return False
-    return not any(name[a] == "0" for a, b in places if b - a > 1 for name in alike)
+    return not any(len(n) > 1 and n[0] == "0" for column in columns for n in column)
+
+
+def _collapsed(
+    pieces: tuple[str, ...], parts: Sequence[tuple[_Columns, list[str]]]
+) -> list[tuple[str, list[str]]]:
+    """Patterns of the names with these pieces between their numbers."""
+    names = [*chain.from_iterable(alike for _, alike in parts)]
+    together = zip(*(columns for columns, _ in parts), strict=True)
+    columns = [sorted({*map(int, chain.from_iterable(each))}) for each in together]
+    if prod(map(len, columns)) == len(names):  # all are there: each differs from the others
+        first = names.index(_fill(pieces, [column[:1] for column in columns]))
+        names[0], names[first] = names[first], names[0]
+        return [(_fill(pieces, columns), names)]
+    return _grid(pieces, [(template(name)[1], name) for name in names])
 
 
 def _grid(

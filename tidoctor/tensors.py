@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import (
     Collection,
     ItemsView,
@@ -14,8 +14,8 @@ from collections.abc import (
     ValuesView,
 )
 from functools import cached_property
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, repeat
+from operator import attrgetter, eq, itemgetter
 from typing import NamedTuple
 
 from tidoctor.casting import WIDTHS
@@ -76,6 +76,10 @@ class Tensor(NamedTuple):
         return self._replace(section=Section(source, file, 0), begin=begin, end=end)
 
 
+Forms = Mapping[Form, Sequence[str]]
+"""(dtype, shape) → the names of what has both; 90,000 tensors have some twenty of these."""
+
+
 class Table(Mapping[str, Tensor]):
     """The rows of weight files of a source, no name in two of them; made when one is asked for.
 
@@ -89,7 +93,7 @@ class Table(Mapping[str, Tensor]):
         self.headers = headers
         self.homes: dict[str, str] = {}
         for file, header in headers.items():
-            self.homes |= dict.fromkeys(header.names, file)
+            self.homes.update(zip(header.names, repeat(file)))
 
     def __getitem__(self, name: str) -> Tensor:
         return self._of(self.homes[name])[name]
@@ -114,6 +118,11 @@ class Table(Mapping[str, Tensor]):
     def values(self) -> ValuesView[Tensor]:
         """All rows."""
         return self._all.values()
+
+    @cached_property
+    def forms(self) -> Forms:
+        """The names by dtype and shape, in their order; found once."""
+        return _forms(self)
 
     @cached_property
     def _all(self) -> dict[str, Tensor]:
@@ -143,15 +152,32 @@ def homes(rows: Mapping[str, Tensor]) -> Mapping[str, str]:
 
 def shapes(rows: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Name → shape."""
-    return {name: shape for name, (_, shape) in formed(rows)}
+    if not isinstance(rows, Table):
+        return {name: row.shape for name, row in rows.items()}
+    found: dict[str, tuple[int, ...]] = {}
+    for header in rows.headers.values():
+        names, forms, *_ = header.columns
+        found.update(zip(names, map(itemgetter(1), forms), strict=True))
+    return found
 
 
-Forms = Mapping[Form, Sequence[str]]
-"""(dtype, shape) → the names of what has both; 90,000 tensors have some twenty of these."""
+def are_shaped(rows: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether rows have just the names and shapes that are wanted."""
+    if not isinstance(rows, Table):
+        return shapes(rows) == wanted
+    tables = [header.columns for header in rows.headers.values()]
+    return len(rows) == len(wanted) and all(
+        all(map(eq, map(wanted.get, table.names), map(itemgetter(1), table.forms)))
+        for table in tables
+    )
 
 
 def forms(rows: Mapping[str, Tensor]) -> Forms:
     """The names of rows by dtype and shape, in their order."""
+    return rows.forms if isinstance(rows, Table) else _forms(rows)
+
+
+def _forms(rows: Mapping[str, Tensor]) -> Forms:
     found: dict[Form, list[str]] = defaultdict(list)
     for name, form in formed(rows):
         found[form].append(name)
@@ -168,8 +194,7 @@ def formed(rows: Mapping[str, Tensor]) -> Iterable[tuple[str, Form]]:
 
 def parameters(rows: Mapping[str, Tensor]) -> int:
     """Number of elements of all rows."""
-    counted = Counter(form for _, form in formed(rows))
-    return sum(elements(shape) * count for (_, shape), count in counted.items())
+    return sum(elements(shape) * len(names) for (_, shape), names in forms(rows).items())
 
 
 def size(rows: Mapping[str, Tensor]) -> int:

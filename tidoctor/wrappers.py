@@ -42,6 +42,8 @@ def peel(names: Kinds) -> tuple[dict[str, str], tuple[str, ...]]:
     A prefix is claimed when more than half of the names carry it, until none is left; only those
     names lose it.
     """
+    if names.first(lambda name: name.startswith((*WRAPPER_PREFIXES,))) is None:
+        return {}, ()
     kinds = [(alike[0], alike) for alike in names]
     total = sum(len(alike) for _, alike in kinds)
     found: list[str] = []

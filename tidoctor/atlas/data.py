@@ -12,8 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas.expression import NotCovered
@@ -24,7 +23,7 @@ Facts = Mapping[str, Any]
 class Data:
     """One folder of data files."""
 
-    def __init__(self, root: Traversable) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
         self._files: dict[str, Facts] = {}
 
@@ -79,7 +78,7 @@ class Data:
 @functools.cache
 def shipped() -> Data:
     """The data that come with the package."""
-    return Data(resources.files("tidoctor.atlas").joinpath("layouts"))
+    return Data(Path(__file__).with_name("layouts"))
 
 
 _instead: ContextVar[Data | None] = ContextVar("tidoctor_atlas_data", default=None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -140,7 +140,7 @@ def __getattr__(name: str) -> object:
 
 @functools.cache
 def _data() -> dict[str, Any]:
-    path = resources.files("tidoctor.atlas").joinpath("families.json")
+    path = Path(__file__).with_name("families.json")
     content: dict[str, Any] = json.loads(path.read_bytes())
     return content
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 from tidoctor.atlas import families
@@ -281,6 +282,7 @@ class _Filler:
         self._look = _scope(config, self._indices)
         # What an expression is worth, by it and the values of the indices that it reads.
         self._known: dict[tuple[Expression, tuple[int, ...]], Any] = {}
+        self._ends: dict[tuple[int, str], list[str]] = {}
         self._shapes: dict[tuple[tuple[Expression, ...], tuple[int, ...]], Shape] = {}
 
     def fill(self, row: _Row, tensors: Tensors, most: int, place: str = "") -> int:
@@ -307,12 +309,19 @@ class _Filler:
             if len(tensors) + children > most:
                 raise NotCovered(_TOO_MANY)
             shape = self._shape(row)
-            tensors.update(dict.fromkeys([f"{name}{n}{piece}" for n in range(children)], shape))
+            names = map(name.__add__, self._tails(children, piece))
+            tensors.update(zip(names, repeat(shape)))
             return
         for n in range(children):
             self._indices[variable] = n
             self._descend(row, at + 1, f"{name}{n}{piece}", tensors, most)
         del self._indices[variable]
+
+    def _tails(self, children: int, piece: str) -> list[str]:
+        """How the names of so many children end: as those of their siblings in other layers."""
+        if (children, piece) not in self._ends:
+            self._ends[children, piece] = [f"{n}{piece}" for n in range(children)]
+        return self._ends[children, piece]
 
     def _worth(self, expression: Expression) -> Any:
         key = expression, tuple([n for v, n in self._indices.items() if v in expression.names])

@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from tidoctor.atlas import families
@@ -179,7 +179,7 @@ def _many(patterns: str | list[str]) -> tuple[str, ...]:
 
 @functools.cache
 def _data() -> dict[str, Any]:
-    path = resources.files("tidoctor.atlas").joinpath("renames.json")
+    path = Path(__file__).with_name("renames.json")
     content: dict[str, Any] = json.loads(path.read_bytes())
     return content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Sequence
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 from tidoctor.errors import Usage
@@ -33,14 +33,13 @@ class Asked(NamedTuple):
 @functools.cache
 def names() -> tuple[str, ...]:
     """The names of all consumers, sorted."""
-    files = resources.files("tidoctor.loaders").iterdir()
-    return tuple(sorted(f.name.removesuffix(".json") for f in files if f.name.endswith(".json")))
+    return tuple(sorted(file.stem for file in Path(__file__).parent.glob("*.json")))
 
 
 @functools.cache
 def _load(name: str) -> Consumer:
     file = f"{name}.json"
-    text = resources.files("tidoctor.loaders").joinpath(file).read_bytes()
+    text = Path(__file__).with_name(file).read_bytes()
     found = parse(text, file)
     if found.name != name:
         raise ValueError(f"{file}: it calls itself {found.name}")

@@ -73,7 +73,7 @@ def others(settings: Mapping[str, object], own: Fit) -> Others:
             complete = False
             break
         try:
-            other = fit({**settings, "model_type": model_type}, name, own.files)
+            other = _fitted({**settings, "model_type": model_type}, name, own)
         except NotCovered:
             complete = False
             continue
@@ -85,6 +85,11 @@ def others(settings: Mapping[str, object], own: Fit) -> Others:
     task = _task(class_name)
     alike = tuple(each for each in found if _task(each[0]) == task)
     return Others(alike or tuple(found), complete and len(names) <= _MOST_CANDIDATES)
+
+
+def _fitted(settings: Mapping[str, object], class_name: str, own: Fit) -> Fit:
+    """How the same files fit another class or config."""
+    return fit(expectation(settings, class_name), settings, own.files)
 
 
 def _kin(found: Sequence[tuple[str, str]], own: Fit) -> tuple[tuple[str, str], ...]:
@@ -172,7 +177,7 @@ class _Trial:
             odd = (m for m in own.mismatched if m.name not in self.explained)
             if not all(disk.get(m.name, m.found) == m.found for m in odd):
                 return None
-            other = fit(changed, name, own.files)
+            other = _fitted(changed, name, own)
         except NotCovered:
             return None
         wrong = {m.name for m in other.mismatched} - self.explained
@@ -259,7 +264,7 @@ def _longer(
         if not old < count:
             continue
         try:
-            other = fit(_changed(settings, path, count), name, own.files)
+            other = _fitted(_changed(settings, path, count), name, own)
         except NotCovered:
             continue
         lost = {gap.name for gap in other.missing} - {gap.name for gap in own.missing}

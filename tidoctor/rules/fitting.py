@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from tidoctor.atlas import data, regions, renames
 from tidoctor.atlas import loading as loads
-from tidoctor.atlas.expectation import Expectation, expectation
+from tidoctor.atlas.expectation import Expectation
 from tidoctor.patterns import Kinds
 
 Shape = tuple[int, ...]
@@ -119,18 +119,27 @@ class Fit:
         return self.without * 2 > self.needed
 
 
-def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
-    """Hold names and shapes of files against a class under a config.
+def verbatim(expected: Expectation, saved: Shapes) -> Fit:
+    """The fit of files that have just what a fresh save of the class has.
 
-    Raises NotCovered where the promise of the class or the way of its names is not known.
+    What a save writes the class takes back.
     """
-    expected = expectation(settings, class_name)
-    needed = len(expected.memory) - len(expected.ties) - len(frozenset(expected.unsaved))
+    return Fit(expected, (), (), (), _needed(expected), 0, files=saved, verbatim=True)
+
+
+def _needed(expected: Expectation) -> int:
+    return len(expected.memory) - len(expected.ties) - len(frozenset(expected.unsaved))
+
+
+def fit(expected: Expectation, settings: Mapping[str, object], files: Shapes) -> Fit:
+    """Hold names and shapes of files against what a class promises under a config.
+
+    Raises NotCovered where the way of its names is not known.
+    """
     if expected.saved and files == expected.saved:
-        # What a save of this class writes it takes back.
-        return Fit(expected, (), (), (), needed, 0, files=files, verbatim=True)
-    prefix = data.current().layout(class_name).get("prefix", "")
-    rules = renames.conversions(class_name, prefix, _model_types(settings))
+        return verbatim(expected, files)
+    prefix = data.current().layout(expected.class_name).get("prefix", "")
+    rules = renames.conversions(expected.class_name, prefix, _model_types(settings))
     loading = loads.load(files, expected.memory, rules, prefix)
     unsaved = frozenset(expected.unsaved)
     fed = {*loading.fed, *loading.mismatched, *loading.unknown}
@@ -179,7 +188,7 @@ def fit(settings: Mapping[str, object], class_name: str, files: Shapes) -> Fit:
         missing=tuple(gaps.values()),
         mismatched=tuple(misfits.values()),
         unexpected=extra,
-        needed=needed,
+        needed=_needed(expected),
         without=len(lost),
         unclear=unclear or bool(loading.raises) or bool(loading.unknown),
         respelled=tuple(_respelled(loading, spelt)),

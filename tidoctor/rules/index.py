@@ -70,8 +70,9 @@ def missing_shard(view: View) -> Iterator[Finding]:
     index = _index(view)
     present = {w.name for w in (*view.checkpoint.weights, *view.checkpoint.extras)}
     missing: dict[str, list[str]] = {}
-    for name, file in index.weight_map.items():
-        if file not in present:
+    absent = {*index.weight_map.values()} - present
+    for name, file in index.weight_map.items() if absent else ():
+        if file in absent:
             missing.setdefault(file, []).append(name)
     if not missing:
         return
