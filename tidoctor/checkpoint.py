@@ -134,11 +134,7 @@ class Checkpoint:
     @contextmanager
     def reading(self, span: Span) -> Iterator[Reader]:
         """`read`, for many small ranges: the file of a span stays open where that helps."""
-        opened = getattr(span.source, "opened", None)
-        if opened is None:
-            yield self.read
-            return
-        with opened(span.file) as ranged:
+        with span.opened() as ranged:
 
             def read(tensor: Tensor, begin: int, end: int) -> bytes:
                 source, file, start, stop = tensor.span

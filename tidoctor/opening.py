@@ -23,7 +23,7 @@ from tidoctor.errors import Unreadable
 from tidoctor.header import Header
 from tidoctor.header import parse as parse_header
 from tidoctor.names import natural_key
-from tidoctor.source import CONFIG, CONFIG_CAP, INDEX_SUFFIX, WEIGHT_SUFFIX, Source
+from tidoctor.source import CONFIG, CONFIG_CAP, INDEX_SUFFIX, WEIGHT_SUFFIX, Source, ranges
 from tidoctor.tensors import Table, Tensor, stored_rows
 
 
@@ -194,7 +194,8 @@ def _header(source: Source, file: str) -> Header | None:
     size = source.size(file)
     if size is None:
         return None
-    return parse_header(lambda begin, end: source.read(file, begin, end), size)
+    with ranges(source, file) as read:
+        return parse_header(read, size)
 
 
 def _entrance(

@@ -10,6 +10,7 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, compress, count
 from math import prod
 from operator import itemgetter
@@ -66,17 +67,24 @@ class _Masked:
 
     Attributes:
         numbers: of each name the number of its mask.
-        groups: mask → its names, in their order.
+        firsts: mask → the first of its names.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         number: dict[str, int] = defaultdict(count().__next__)
+        self._names = names
         self.numbers = array("I", map(number.__getitem__, chain.from_iterable(_masks(names))))
-        lists: list[list[str]] = [[] for _ in number]
+        first = dict(zip(reversed(self.numbers), reversed(names), strict=True))
+        self.firsts = {mask: first[at] for mask, at in number.items()}
+
+    @cached_property
+    def groups(self) -> Mapping[str, list[str]]:
+        """Mask → its names, in their order."""
+        lists: list[list[str]] = [[] for _ in self.firsts]
         add = [group.append for group in lists]
-        for at, name in zip(self.numbers, names, strict=True):
+        for at, name in zip(self.numbers, self._names, strict=True):
             add[at](name)
-        self.groups = dict(zip(number, lists, strict=True))
+        return dict(zip(self.firsts, lists, strict=True))
 
 
 class Kinds:
@@ -92,11 +100,11 @@ class Kinds:
         self._masked = _Masked(self._names)
         self._kinds: dict[str, list[str]] = {}  # layers 0 to 9 and 10 to 99 are alike
         self._numbers: dict[tuple[str, int], frozenset[int]] = {}
-        for mask in self._masked.groups:
+        for mask in self._masked.firsts:
             self._kinds.setdefault(_PLACE.sub("0", mask), []).append(mask)
 
     def _first(self, kind: str) -> str:
-        return self._masked.groups[self._kinds[kind][0]][0]
+        return self._masked.firsts[self._kinds[kind][0]]
 
     def first(self, test: Callable[[str], object]) -> str | None:
         """The first name that passes a test, None where none does."""
@@ -108,7 +116,7 @@ class Kinds:
         if not kinds:
             return []
         passed = {*chain.from_iterable(map(self._kinds.__getitem__, kinds))}
-        chosen = [mask in passed for mask in self._masked.groups]
+        chosen = [mask in passed for mask in self._masked.firsts]
         return [*compress(self._names, map(chosen.__getitem__, self._masked.numbers))]
 
     def in_order(self, names: Iterable[str]) -> list[str]:

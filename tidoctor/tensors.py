@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import (
+    Callable,
     Collection,
     ItemsView,
     Iterable,
@@ -13,6 +14,7 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
+from contextlib import AbstractContextManager
 from functools import cached_property
 from itertools import chain, repeat
 from operator import attrgetter, eq, itemgetter
@@ -21,7 +23,7 @@ from typing import NamedTuple
 from tidoctor.casting import WIDTHS
 from tidoctor.header import Header
 from tidoctor.headercolumns import Form as Form
-from tidoctor.source import Source
+from tidoctor.source import Source, ranges
 
 
 class Span(NamedTuple):
@@ -31,6 +33,10 @@ class Span(NamedTuple):
     file: str
     begin: int
     end: int
+
+    def opened(self) -> AbstractContextManager[Callable[[int, int], bytes]]:
+        """A function that reads ranges of the file, which stays open meanwhile if it is local."""
+        return ranges(self.source, self.file)
 
 
 class Section(NamedTuple):

@@ -242,12 +242,13 @@ def _data(checkpoint: Checkpoint, weight: WeightFile) -> Span:
 
 def _bare_pages(data: Span) -> list[int]:
     """Where those of three pages begin that hold nothing but zeros."""
-    source, file, first, last = data
-    return [
-        first + begin
-        for begin, end in pages(max(last - first, 0))
-        if not source.read(file, first + begin, first + end).strip(b"\0")
-    ]
+    first, last = data.begin, data.end
+    with data.opened() as read:
+        return [
+            first + begin
+            for begin, end in pages(max(last - first, 0))
+            if not read(first + begin, first + end).strip(b"\0")
+        ]
 
 
 # --- equal tensors -------------------------------------------------------------------------------

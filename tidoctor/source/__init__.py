@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -120,6 +122,16 @@ def _local(text: str) -> Folder | None:
     if exists:
         raise Unreadable(text, "is not a regular file or folder", "give the checkpoint's folder")
     return None
+
+
+@contextmanager
+def ranges(source: Source, file: str) -> Iterator[Callable[[int, int], bytes]]:
+    """A function that reads ranges of one file, which stays open meanwhile if it is a local one."""
+    if isinstance(source, Folder):
+        with source.opened(file) as read:
+            yield read
+    else:
+        yield partial(source.read, file)
 
 
 def mode(source: Source, file: str) -> int | None:

@@ -54,6 +54,8 @@ class Folder:
                 continue  # a dangling link: as good as absent
             if stat.S_ISREG(status.st_mode):
                 found[entry.name] = status.st_size
+                if not entry.is_symlink():  # it lies here and nowhere else
+                    self._found[entry.name] = self._homes[0] / entry.name
         return dict(sorted(found.items()))
 
     def folders(self) -> frozenset[str]:
