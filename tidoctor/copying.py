@@ -34,7 +34,6 @@ For larger writes Linux looks for larger runs of free memory, which takes three 
 the copying where memory is full of files.
 """
 _HOLE = 128 << 10  # bytes; the least that is left out of a file whose origin has holes
-_PAGE = 4096  # bytes; pieces that end where pages do write each of them once
 
 
 class Identity(NamedTuple):
@@ -251,7 +250,10 @@ class Mover:
         shift = at - span.begin
         holes = origin.sparse and not over
         drain = Drain(target, at)
-        for begin, n in _steps(span, _HOLE if holes else PIECE, -at % _PAGE):
+        step = _HOLE if holes else PIECE
+        # A piece that begins where a multiple of its size does can be kept in one run of memory;
+        # across those bounds, a copy takes a quarter longer (Linux 6.18, ext4).
+        for begin, n in _steps(span, step, -at % step):
             view = self._ours[:n]
             origin.fill(begin, view, span.end)
             if not (holes and self._zeros == view) and not self._kept(view, target, begin + shift):
