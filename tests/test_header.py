@@ -682,6 +682,17 @@ def test_a_table_is_read_by_columns_however_a_program_writes_it(
     )
 
 
+@pytest.mark.parametrize("order", [*permutations(FIELDS)], ids="-".join)
+@pytest.mark.parametrize("style", STYLES)
+def test_data_in_the_order_of_the_names_are_not_looked_at_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, order: Sequence[str], style: tuple[str, str]
+) -> None:
+    monkeypatch.delattr("tidoctor.headercolumns._sorted")
+    table = {n: THREE[n] for n in ("__metadata__", "a.bias", "größe.weight", "empty")}
+    found = columns(written(order, style, table), 32)
+    assert found is not None and [*found[0].ends] == [8, 32, 32]
+
+
 SIZES_OF_ONE = '"shape":[0%s]' % (", 1" * 200_000)
 PAIRS = ",".join(f'"{i:x}":""' for i in range(120_000))
 

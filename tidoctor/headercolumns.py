@@ -33,6 +33,7 @@ _LEAST = 48  # characters of an entry with the comma after it
 _FIELDS = {"dtype", "shape", "data_offsets"}
 # What stands between the quotes. The last field of an entry has a brace before its comma.
 _OPENING, _COLON, _AFTER = map(re.compile, (": ?{", ": ?", "(}?), ?"))
+_LONGEST = 800  # characters of a dtype and a shape; what is kept does not grow with a file
 _NUMBER = "(?:0|[1-9][0-9]{0,18}+)"
 # Tensors have a few sizes. The texts of many would take more memory than their numbers.
 _SHAPE = re.compile(rf": ?\[((?:{_NUMBER}(?:, ?{_NUMBER}){{0,31}}+)?+)\](}}?), ?")
@@ -75,7 +76,7 @@ def columns(raw: bytes, room: int) -> tuple[Columns, dict[str, str] | None] | No
     pieces = (text[start:-1] + ",").split('"')
     if len(pieces) < _QUOTES or len(pieces) % _QUOTES != 1 or pieces[0]:
         return None
-    if pieces[_QUOTES] == pieces[-1] + " ":
+    if pieces[_QUOTES].endswith(" "):
         pieces[-1] += " "
     found = _entries(pieces)
     return (found, metadata) if found and found.ends[-1] == room else None
@@ -161,9 +162,13 @@ def _proper(names: Sequence[str]) -> bool:
     )
 
 
-@lru_cache(1024)
 def _form(dtype: str, written: str, brace: str) -> tuple[Form, int] | None:
     """A form and how many bytes such a tensor takes; None when something is unusual."""
+    return _usual(dtype, written, brace) if len(dtype) + len(written) < _LONGEST else None
+
+
+@lru_cache(1024)
+def _usual(dtype: str, written: str, brace: str) -> tuple[Form, int] | None:
     sizes = _SHAPE.fullmatch(written)
     if sizes is None or sizes[2] != brace:
         return None
