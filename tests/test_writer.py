@@ -577,15 +577,28 @@ def failing(call: str, nth: int, code: int) -> Iterator[list[int]]:
         yield calls
 
 
+needs_offload = pytest.mark.skipif(
+    not hasattr(os, "copy_file_range"), reason="the system copies nothing by itself"
+)
+
+
+def by_hand(patch: pytest.MonkeyPatch, call: str = "write") -> None:
+    """Where `call` is how bytes are written, let the system not copy them by itself."""
+    if call in ("write", "lseek"):
+        patch.delattr("os.copy_file_range", raising=False)
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize(
     ("call", "nth"),
     [("mkdir", 1), ("write", 1), ("write", 2), ("write", 3), ("write", 6), ("lseek", 3),
-     ("ftruncate", 2), ("fsync", 1), ("fsync", 4), ("fsync", 7)],
+     ("ftruncate", 2), ("fsync", 1), ("fsync", 4), ("fsync", 7),
+     *(pytest.param("copy_file_range", n, marks=needs_offload) for n in (1, 3))],
 )  # fmt: skip
 def test_a_full_disk_leaves_nothing(
-    sharded: Path, tmp_path: Path, call: str, nth: int, force: bool
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, nth: int, force: bool
 ) -> None:
+    by_hand(monkeypatch, call)
     out = tmp_path / "out"
     if force:
         checkpoints.write(out, {"old": [2]}, {})
@@ -629,8 +642,9 @@ def test_a_parent_that_cannot_be_listed(source: Path, tmp_path: Path) -> None:
     ],
 )
 def test_each_failure_has_its_words(
-    source: Path, tmp_path: Path, call: str, code: int, words: str
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, words: str
 ) -> None:
+    by_hand(monkeypatch, call)
     result = planned(source, UNTIE)
     with failing(call, 1, code), pytest.raises(Unwritable, match=words):
         writer.write(result, tmp_path / "out")
@@ -678,25 +692,92 @@ def test_too_little_room_is_told_before_copying(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
 
 
+@pytest.mark.parametrize("call", ["write", pytest.param("copy_file_range", marks=needs_offload)])
 @pytest.mark.parametrize("where", ["first", "middle", "last", "header"])
-def test_wrong_bytes_on_the_disk_are_noticed(source: Path, tmp_path: Path, where: str) -> None:
+def test_wrong_bytes_on_the_disk_are_noticed(
+    source: Path, tmp_path: Path, where: str, call: str
+) -> None:
     result = planned(source, UNTIE)
     size = result.weights[0].header.size
     at = {"first": result.weights[0].header.data_start, "middle": size // 2, "last": size - 1,
           "header": 20}[where]  # fmt: skip
-    real = os.write
+    write, copy = os.write, getattr(os, "copy_file_range", None)
 
-    def corrupt(target: int, data: memoryview) -> int:
-        begin = os.lseek(target, 0, os.SEEK_CUR)
-        n = real(target, data)
+    def spoil(target: int, begin: int, n: int) -> int:
         if begin <= at < begin + n and "model.safetensors" in str(Path(f"/proc/self/fd/{target}").readlink()):
-            os.pwrite(target, bytes([data[at - begin] ^ 1]), at)
+            os.pwrite(target, bytes([os.pread(target, 1, at)[0] ^ 1]), at)
         return n
 
+    def wrong_write(target: int, data: memoryview) -> int:
+        begin = os.lseek(target, 0, os.SEEK_CUR)
+        return spoil(target, begin, write(target, data))
+
+    def wrong_copy(origin: int, target: int, size: int, begin: int, to: int) -> int:
+        assert copy is not None
+        return spoil(target, to, copy(origin, target, size, begin, to))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "write", corrupt)
+        by_hand(patch, call)
+        patch.setattr(os, "write", wrong_write)
+        if call == "copy_file_range":
+            patch.setattr(os, call, wrong_copy)
         with pytest.raises(Unwritable, match=r"model\.safetensors: .*other bytes"):
             writer.write(result, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
+@needs_offload
+@pytest.mark.parametrize("code", [None, errno.EXDEV, errno.EIO, errno.ENOSYS, errno.EINTR])
+@pytest.mark.parametrize("most", [0, 1, 100])
+def test_what_the_system_does_not_copy_is_written_by_hand(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, most: int
+) -> None:
+    real = os.copy_file_range
+    calls = [0]
+
+    def some(origin: int, target: int, size: int, begin: int, to: int) -> int:
+        calls[0] += 1
+        if code is not None and calls[0] % 3 == 0:
+            raise OSError(code, os.strerror(code))
+        return real(origin, target, min(size, most), begin, to) if most else 0
+
+    monkeypatch.setattr(os, "copy_file_range", some)
+    writer.write(planned(source, UNTIE), tmp_path / "out")
+    assert calls[0]
+    written = tensors(tmp_path / "out")
+    assert written.pop(HEAD) == written[EMBEDDING]
+    assert written == tensors(source)
+
+
+@needs_offload
+def test_never_linked_is_never_left_to_the_system(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may share extents, as it does on XFS and btrfs."""
+    monkeypatch.setattr("tidoctor.copying.copy_range", lambda *_: pytest.fail("was asked to copy"))
+    writer.write(planned(source, UNTIE), tmp_path / "out", Form(link="never"))
+    assert tensors(tmp_path / "out")[HEAD] == tensors(source)[EMBEDDING]
+
+
+@needs_offload
+def test_an_origin_that_changes_under_the_system_is_told_of(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.copy_file_range
+    file = source / "model.safetensors"
+
+    def disturbed(origin: int, target: int, size: int, begin: int, to: int) -> int:
+        n = real(origin, target, size, begin, to)
+        if os.path.samestat(os.fstat(origin), file.stat()):
+            with file.open("r+b") as f:
+                f.seek(-1, os.SEEK_END)
+                f.write(b"\xff")
+            os.utime(file, ns=(1, 1))
+        return n
+
+    monkeypatch.setattr(os, "copy_file_range", disturbed)
+    with pytest.raises(Unreadable, match="changed while it was being copied"):
+        writer.write(planned(source, UNTIE), tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
 
 

@@ -1,7 +1,8 @@
 """Bytes from file to file without holding them, and proof that they arrived.
 
-Files and ranges are cloned where the file system shares extents. Else they are read, written and
-read back piece by piece through two reused buffers: every byte is compared with what was read.
+Files and ranges are cloned where the file system shares extents. Else the system copies them piece
+by piece, or they are read and written; of each piece both sides are read into two reused buffers,
+and every byte is compared.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from typing import NamedTuple
 from tidoctor.buffers import Twins, aligned
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.errors import Unreadable
-from tidoctor.handles import BUFFER, UNSUPPORTED, Drain, clone, clone_range, filled, put, read_at
+from tidoctor.handles import (
+    BUFFER,
+    UNSUPPORTED,
+    Drain,
+    clone,
+    clone_range,
+    copy_range,
+    filled,
+    put,
+    read_at,
+)
 from tidoctor.names import printable
 from tidoctor.pieced import Derived
 from tidoctor.pouring import Marks, pour
@@ -27,13 +38,13 @@ from tidoctor.source.distant import Distant
 from tidoctor.source.folder import Folder
 from tidoctor.tensors import Span, Tensor
 
-PIECE = 256 << 10
-"""Bytes copied or compared at once, with three calls of the system for each.
-
-For larger writes Linux looks for larger runs of free memory, which takes three times as long as
-the copying where memory is full of files.
-"""
-_HOLE = 128 << 10  # bytes; the least that is left out of a file whose origin has holes
+PIECE = 512 << 10
+"""Bytes copied by the system and compared at once: they stay in the processor's cache."""
+_CAST = 256 << 10  # bytes of numbers made at once
+# Bytes written at once. For larger writes Linux looks for larger runs of free memory, which takes
+# longer than the copying where memory is full of files. Also the least that is left out of a file
+# whose origin has holes.
+_WRITTEN = 128 << 10
 
 
 class Identity(NamedTuple):
@@ -114,6 +125,16 @@ class Origin:
         view[: len(part)] = part
         return len(part)
 
+    def copy(self, begin: int, target: int, at: int, size: int) -> bool:
+        """Have the system copy bytes to the open file, if it can; OSError for a full disk."""
+        handle = self.handle
+        return handle is not None and copy_range(handle.fileno(), target, begin, at, size)
+
+    def confirm(self) -> None:
+        """Raise Unreadable when someone has written to the open file."""
+        if self.handle is not None and Identity.of(os.fstat(self.handle.fileno())) != self.identity:
+            raise self.changed()
+
     def shorter(self, end: int) -> Unreadable:
         """The exception for a file that ends before byte `end`."""
         return Unreadable(
@@ -187,17 +208,20 @@ class Mover:
     """Moves spans into new files, through buffers of its own, and reads back what it wrote.
 
     `moved` is called with the number of bytes after every step, `fetched` has the SHA-256 of what
-    came from far away. OSError comes from the written side only; the read side raises Unreadable.
-    Written files are open for reading too.
+    came from far away. Without `share` no file shares extents with another. OSError comes from the
+    written side only; the read side raises Unreadable. Written files are open for reading too.
     """
 
-    def __init__(self, origins: Origins, moved: Callable[[int], None]) -> None:
+    def __init__(
+        self, origins: Origins, moved: Callable[[int], None], *, share: bool = True
+    ) -> None:
         self.moved = moved
+        self._share = share
         self._origins = origins
         self.fetched: dict[Span, str] = {}
         self._twins = Twins(PIECE)
         self._ours, self._theirs = self._twins.views
-        self._zeros = bytearray(_HOLE)  # equal to a view by memcmp, when it stands on the left
+        self._zeros = bytearray(_WRITTEN)  # equal to a view by memcmp, when it stands on the left
 
     def clone(self, span: Span, target: int, at: int) -> bool:
         """Let the open file share the bytes of a span, whole blocks or a whole file, if it can."""
@@ -237,9 +261,7 @@ class Mover:
         The file is new, or with `over` may hold other bytes there; what a distant span's `marks`
         prove to be there is not fetched.
 
-        One pass over pieces that stay in the processor's cache costs less than letting the kernel
-        copy and comparing afterwards. Pieces of nothing but zeros are left to the holes of the new
-        file if the origin has holes.
+        Pieces of nothing but zeros are left to the holes of the new file if the origin has holes.
         """
         origin = self._origins.open(span)
         if isinstance(origin.source, Distant):
@@ -250,15 +272,23 @@ class Mover:
         shift = at - span.begin
         holes = origin.sparse and not over
         drain = Drain(target, at)
-        step = _HOLE if holes else PIECE
+        # The system may share extents as well; what it copies goes through no buffer of ours.
+        handed = self._share and not holes and origin.handle is not None
+        step = PIECE if handed else _WRITTEN
         # A piece that begins where a multiple of its size does can be kept in one run of memory;
         # across those bounds, a copy takes a quarter longer (Linux 6.18, ext4).
         for begin, n in _steps(span, step, -at % step):
-            view = self._ours[:n]
+            view, there = self._ours[:n], begin + shift
+            handed = handed and origin.copy(begin, target, there, n)
             origin.fill(begin, view, span.end)
-            if not (holes and self._zeros == view) and not self._kept(view, target, begin + shift):
+            if handed:
+                same = self._same(view, target, there)
+            else:
+                same = (holes and self._zeros == view) or self._kept(view, target, there)
+            if not same:
+                origin.confirm()
                 return False
-            drain.reached(begin + shift + n)
+            drain.reached(there + n)
             self.moved(n)
         return True
 
@@ -269,7 +299,7 @@ class Mover:
         """
         origin = self._origins.open(tensor.span)
         infinite = 0
-        step = PIECE // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
+        step = _CAST // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
         raw, drain = aligned(step), Drain(target, at)
         for begin, n in _steps(tensor.span, step):
             with raw[:n] as view:
@@ -289,6 +319,10 @@ class Mover:
         """Whether a piece, the start of the first buffer, comes back as it was written."""
         os.lseek(target, at, os.SEEK_SET)
         put(target, view)
+        return self._same(view, target, at)
+
+    def _same(self, view: memoryview, target: int, at: int) -> bool:
+        """Whether the file has the bytes of a piece, the start of the first buffer."""
         return filled(target, self._theirs[: len(view)], at) and self._twins.alike(len(view))
 
     def differs(self, span: Span, written: FileIO, at: int) -> bool:

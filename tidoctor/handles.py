@@ -52,6 +52,28 @@ def _shared(target: int, name: str, number: int, request: int | bytes) -> bool:
     return True
 
 
+def copy_range(origin: int, target: int, begin: int, at: int, size: int) -> bool:
+    """Have the system copy `size` bytes from byte `begin` of an open file to byte `at` of another.
+
+    False where it cannot, or could not to the end: to read and to write tells why. Raises OSError
+    when the disk is full.
+    """
+    if not hasattr(os, "copy_file_range"):
+        return False
+    done = 0
+    try:
+        while done < size:
+            n = os.copy_file_range(origin, target, size - done, begin + done, at + done)
+            if not n:
+                return False
+            done += n
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return False
+    return True
+
+
 def put(target: int, data: bytes | memoryview) -> None:
     """Write all of `data` where the open file stands."""
     with memoryview(data) as rest:

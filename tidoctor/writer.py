@@ -111,7 +111,8 @@ def write(
                     log.warning("%s: goes on where an earlier run stopped", printable(str(dest)))
                 for name in () if form.delta else others.folders:
                     (folder / name).mkdir(parents=True, exist_ok=True)
-                mover = Mover(origins, _meter("copy", parts, progress))
+                meter = _meter("copy", parts, progress)
+                mover = Mover(origins, meter, share=form.link != "never")
                 overflows: dict[str, int] = {}
                 parts = tuple(
                     _write(part, folder / part.name, mover, overflows, journal) for part in parts
