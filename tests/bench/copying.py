@@ -24,11 +24,12 @@ from tidoctor.copying import Mover, Origins
 from tidoctor.source import open_source
 from tidoctor.tensors import Span
 folder, target, begin, proven = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "proven"
-if not proven:  # as the system copies it, nothing is read on either side
+if not proven:
     import tidoctor.copying
     tidoctor.copying.filled = lambda *_: True
     tidoctor.copying.Twins.alike = lambda *_: True
-    tidoctor.copying.Origin.fill = lambda *_: None
+    if not begin:  # the system copies it, and nothing has to be read
+        tidoctor.copying.Origin.fill = lambda *_: None
 source, begun = open_source(folder), time.perf_counter()
 def cpu():
     used = resource.getrusage(resource.RUSAGE_SELF)
