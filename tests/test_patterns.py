@@ -51,6 +51,12 @@ def test_a_hole_shows_itself() -> None:
     assert [p for p, _ in patterns.collapse(ragged)] == ["e.0.x.{0..1}.w", "e.1.x.0.w"]
 
 
+def test_names_of_very_many_parts_stand_for_themselves() -> None:
+    words, numbers = "a1" * 20_000, "0." * 20_000
+    rows = [f"{words}.{i}.w" for i in range(2)] + [f"{numbers}{i}" for i in range(2)]
+    assert [p for p, _ in patterns.collapse(rows)] == [*rows[2:], f"{words}.{{0..1}}.w"]
+
+
 def test_roots_of_layers() -> None:
     found = patterns.roots(["model.layers.0.a", "model.layers.1.a", "layers.0.a", "norm", "conv2d.w"])
     assert found.counts == {"model.layers": 2, "layers": 1}

@@ -118,6 +118,7 @@ def room(dest: Path, place: Path, cost: Cost, held: int = 0) -> Iterator[None]:
             raise
         free = shutil.disk_usage(place.parent).free
         left = f"{_decimal(needed)} needed, {_decimal(free)} free"
+        left += ", of which a quota may allow less" if free >= needed else ""
         on = f"no space left on {printable(str(place.parent))}"
         raise Unwritable(printable(str(dest)), f"{on}, {left}", _ROOM) from e
 

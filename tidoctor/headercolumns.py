@@ -58,6 +58,16 @@ def columns(raw: bytes, room: int) -> tuple[Columns, dict[str, str] | None] | No
     `room` is the length of the data section in bytes. None for any other table, and where an entry
     is not written as the first.
     """
+    cut = _cut(raw)
+    if cut is None:
+        return None
+    pieces, metadata = cut
+    found = _entries(pieces)
+    return (found, metadata) if found and found.ends[-1] == room else None
+
+
+def _cut(raw: bytes) -> tuple[list[str], dict[str, str] | None] | None:
+    """The text of the entries, cut at its quotes, and metadata; the text itself is not kept."""
     try:
         text = raw.decode().rstrip(" ")
     except UnicodeDecodeError:
@@ -78,8 +88,7 @@ def columns(raw: bytes, room: int) -> tuple[Columns, dict[str, str] | None] | No
         return None
     if pieces[_QUOTES].endswith(" "):
         pieces[-1] += " "
-    found = _entries(pieces)
-    return (found, metadata) if found and found.ends[-1] == room else None
+    return pieces, metadata
 
 
 def _entries(pieces: Sequence[str]) -> Columns | None:
@@ -131,9 +140,9 @@ def _sorted(
     first: re.Match[str],
 ) -> Columns | None:  # fmt: skip
     """The same for a text that sorts the names and not the data, as some programs do."""
-    found = [*map(_RANGE.fullmatch, ranges)]
     rows = []
-    for name, form, size, m in zip(names, forms, sizes, found, strict=True):
+    for name, form, size, written in zip(names, forms, sizes, ranges, strict=True):
+        m = _RANGE.fullmatch(written)
         if m is None or m[6] != first[6] or int(m[2]) + size != int(m[4]):
             return None
         rows.append((name, form, int(m[2]), int(m[4])))

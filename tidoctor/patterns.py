@@ -11,7 +11,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, compress, count
+from itertools import chain, compress, count, islice
 from math import prod
 from operator import itemgetter
 from typing import NamedTuple
@@ -57,9 +57,11 @@ def _masks(names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _worded(mask: str, name: str, words: Sequence[tuple[int, int]]) -> str:
+    pieces, done = [], 0
     for a, b in words:
-        mask = mask[:a] + name[a:b] + mask[b:]
-    return mask
+        pieces += [mask[done:a], name[a:b]]
+        done = b
+    return "".join([*pieces, mask[done:]])
 
 
 class _Masked:
@@ -173,10 +175,8 @@ def collapse(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     """
     groups: dict[tuple[str, ...], list[tuple[_Columns, list[str]]]] = {}
     for mask, alike in _Masked([*dict.fromkeys(names)]).groups.items():
-        # What stands at the same places in names of one mask are the numbers.
-        places = [m.span() for m in _NUMBER.finditer(mask)]
-        columns = [{*map(itemgetter(slice(a, b)), alike)} for a, b in places]
-        if _regular(places, columns):
+        columns = _columns(mask, alike)
+        if columns is not None:
             groups.setdefault(template(alike[0])[0], []).append((columns, alike))
             continue
         for name in alike:
@@ -190,11 +190,14 @@ _Columns = Sequence[Collection[str]]
 """The numbers, as written, at each place of some names."""
 
 
-def _regular(places: Sequence[tuple[int, int]], columns: _Columns) -> bool:
-    """Whether the numbers of names of one mask are those of their templates."""
-    if len(places) >= _MOST_INTEGERS or any(b - a > _LONGEST for a, b in places):
-        return False
-    return not any(len(n) > 1 and n[0] == "0" for column in columns for n in column)
+def _columns(mask: str, alike: Sequence[str]) -> _Columns | None:
+    """What stands in names of one mask at the places of numbers, None unless those are integers."""
+    places = [m.span() for m in islice(_NUMBER.finditer(mask), _MOST_INTEGERS)]
+    if len(places) == _MOST_INTEGERS or any(b - a > _LONGEST for a, b in places):
+        return None
+    columns = [{*map(itemgetter(slice(a, b)), alike)} for a, b in places]
+    padded = any(len(n) > 1 and n[0] == "0" for column in columns for n in column)
+    return None if padded else columns
 
 
 def _collapsed(

@@ -27,12 +27,12 @@ from tidoctor.atlas.identity import HIDDEN, Candidate, Identity
 from tidoctor.atlas.layout import MOST_TENSORS, Class
 from tidoctor.atlas.loading import load
 from tidoctor.atlas.observed import (
-    PASSING,
     Form,
     Observed,
     Shapes,
     Unlike,
     clauses,
+    is_passing,
     key,
     offer,
 )
@@ -151,7 +151,7 @@ def _forms(source: data.Data, class_name: str, keys: frozenset[str]) -> list[tup
         if strange and (offered.open or strange * 2 <= len(keys)):
             opened = tuple(prefix for prefix in offered.open if prefix)
             strange = sum(
-                not key.startswith(opened) and PASSING.search(key) is None
+                not key.startswith(opened) and not is_passing(key)
                 for key in keys - offered.keys
             )
         if strange * 20 <= len(keys):
@@ -341,7 +341,7 @@ def _compared(
         if wanted is None and name in ties:
             wanted = promised.get(ties[name])
         if wanted is None:
-            if PASSING.search(name) or any(pattern.search(name) for pattern in passed):
+            if is_passing(name) or any(pattern.search(name) for pattern in passed):
                 continue
             return f"it has no {shown(name)}"
         if tuple(shape) != wanted:
@@ -350,7 +350,7 @@ def _compared(
     for name in promised:
         if name in files or name in ties or name in unsaved:
             continue
-        if PASSING.search(name) is None and expected.required(name):
+        if not is_passing(name) and expected.required(name):
             return f"{shown(name)} is not there"
     return ""
 
@@ -368,13 +368,13 @@ def _loads(expected: Expectation, settings: Mapping[str, object], files: Shapes)
     loading = load(files, expected.memory, rules, prefix)
     if loading.mismatched or loading.unknown or loading.raises or loading.surplus:
         return False
-    if any(not PASSING.search(name) for name in loading.unexpected):
+    if any(not is_passing(name) for name in loading.unexpected):
         return False
     unsaved = set(expected.unsaved)
     return not any(
         name not in expected.ties
         and name not in unsaved
-        and PASSING.search(name) is None
+        and not is_passing(name)
         and expected.required(name)
         for name in loading.missing
     )

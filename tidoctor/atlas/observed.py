@@ -25,13 +25,12 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 Form = OneOf["disk", "memory"]
 
-PASSING = re.compile(
+_PASSING = re.compile(
     r"(?:^|\.)(?:num_batches_tracked|position_ids|token_type_ids|inv_freq|original_inv_freq"
     r"|masked_bias|masked_spec_embed|mask_token|embed_positions\.weights"
     r"|relative_position_index|attn\.bias)$"
 )
-"""State that a model makes itself or that only training uses: there or not, nothing follows."""
-
+_LONGEST = 64  # characters of such an end; what stands before it is not looked at
 _NUMBER = re.compile(r"(?<![^._])(0|[1-9][0-9]{0,8})(?![^._])")
 _VARIABLE = re.compile(r"\{([ijkl])\}")
 _MOST_NUMBERS = 8  # in one name
@@ -42,6 +41,14 @@ Key = str
 Numbers = tuple[int, ...]
 Instances = dict[Numbers, set[Shape]]
 Children = dict[Numbers, int]
+
+
+def is_passing(name: str) -> bool:
+    """Whether this is state that a model makes itself or that only training uses.
+
+    There or not, nothing follows.
+    """
+    return _PASSING.search(name, max(len(name) - _LONGEST, 0)) is not None
 
 
 class Unlike(Exception):
@@ -238,7 +245,7 @@ def _unfolded(
             tuple(_Asked(size, at) for size in row.shape),
             template in class_.unsaved
             or any(pattern.search(plain) for pattern in loose)
-            or PASSING.search(prefix + plain) is not None,
+            or is_passing(prefix + plain),
             ties.get(template, []),
         )
     for part in layout.parts:
