@@ -138,12 +138,8 @@ def read_index(source: Source, name: str, document: Document) -> Index:
     metadata = data.get("metadata")
     raw = data.get("weight_map")
     raw = raw if isinstance(raw, dict) else {}
-    try:
-        listed = {*raw.values()}  # of 90,000 values at once
-    except TypeError:  # a list or an object among them
-        listed = {None, *(f for f in raw.values() if isinstance(f, str))}
-    texts = {*map(type, listed)} <= {str}
-    listed = {f for f in listed if isinstance(f, str)}
+    texts = {*map(type, raw.values())} <= {str}  # of 90,000 values as of one
+    listed = {*raw.values()} if texts else {f for f in raw.values() if isinstance(f, str)}
     checked = {file: _refusal(source, file) for file in sorted(listed)}
     plain = {file: posixpath.normpath(file) for file in listed}  # `./x` is x to every loader
     refused: list[tuple[str, str]] = []

@@ -220,10 +220,7 @@ def _grid(
     """One pattern when the numbers of the members form a full grid, else one per leading number."""
     members.sort()
     columns = [sorted(set(column)) for column in zip(*(m[0] for m in members), strict=True)]
-    cells = 1
-    for column in columns:
-        cells *= len(column)
-    if cells == len(members):
+    if prod(map(len, columns)) == len(members):
         return [(_fill(pieces, columns), [name for _, name in members])]
     # The first column with more than one value is the one whose values are told apart.
     split = next(i for i, column in enumerate(columns) if len(column) > 1)

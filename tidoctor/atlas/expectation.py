@@ -19,7 +19,16 @@ from tidoctor.atlas.configs import Resolved, resolve
 from tidoctor.atlas.expression import NotCovered
 from tidoctor.atlas.layout import Class, Expansion, matching
 
-__all__ = ["Expectation", "NotCovered", "expectation", "why_not"]
+__all__ = ["Expectation", "NotCovered", "expectation", "is_passing", "why_not"]
+
+# State that a model makes itself or that only training uses; no release was ever wrong without it,
+# and published models lack it. Poolers are not among them: those are told, but as a note.
+_PASSING = re.compile(
+    r"(?:^|\.)(?:num_batches_tracked|position_ids|token_type_ids|inv_freq|original_inv_freq"
+    r"|masked_bias|masked_spec_embed|mask_token|embed_positions\.weights"
+    r"|relative_position_index|attn\.bias)$"
+)
+_LONGEST = 64  # characters of such an end; what stands before it is not looked at
 
 Tensors = Mapping[str, tuple[int, ...]]
 
@@ -84,6 +93,11 @@ class Expectation(NamedTuple):
     def passed_over(self, name: str) -> bool:
         """Whether a loader says nothing of this name when a file has it and the class does not."""
         return any(pattern.search(name) for pattern in _patterns(self.unexpected_ok))
+
+
+def is_passing(name: str) -> bool:
+    """Whether a tensor is state of which nothing follows, whether it is there or not."""
+    return _PASSING.search(name, max(len(name) - _LONGEST, 0)) is not None
 
 
 def expectation(config: Mapping[str, Any], class_name: str) -> Expectation:

@@ -21,7 +21,7 @@ from tidoctor.atlas import data, families, renames
 from tidoctor.atlas.completing import Completion
 from tidoctor.atlas.configs import resolve
 from tidoctor.atlas.data import shown
-from tidoctor.atlas.expectation import Expectation, expectation
+from tidoctor.atlas.expectation import Expectation, expectation, is_passing
 from tidoctor.atlas.expression import NotCovered, Run
 from tidoctor.atlas.identity import HIDDEN, Candidate, Identity
 from tidoctor.atlas.layout import MOST_TENSORS, Class
@@ -32,7 +32,6 @@ from tidoctor.atlas.observed import (
     Shapes,
     Unlike,
     clauses,
-    is_passing,
     key,
     offer,
 )

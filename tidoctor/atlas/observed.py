@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
 from tidoctor.atlas import data, families
+from tidoctor.atlas.expectation import is_passing
 from tidoctor.atlas.expression import Expression, NotCovered, Run, parse
 from tidoctor.atlas.layout import MOST_CHILDREN, Class
 from tidoctor.atlas.solving import Clause, Fields, Literal
@@ -25,12 +26,6 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 Form = OneOf["disk", "memory"]
 
-_PASSING = re.compile(
-    r"(?:^|\.)(?:num_batches_tracked|position_ids|token_type_ids|inv_freq|original_inv_freq"
-    r"|masked_bias|masked_spec_embed|mask_token|embed_positions\.weights"
-    r"|relative_position_index|attn\.bias)$"
-)
-_LONGEST = 64  # characters of such an end; what stands before it is not looked at
 _NUMBER = re.compile(r"(?<![^._])(0|[1-9][0-9]{0,8})(?![^._])")
 _VARIABLE = re.compile(r"\{([ijkl])\}")
 _MOST_NUMBERS = 8  # in one name
@@ -41,14 +36,6 @@ Key = str
 Numbers = tuple[int, ...]
 Instances = dict[Numbers, set[Shape]]
 Children = dict[Numbers, int]
-
-
-def is_passing(name: str) -> bool:
-    """Whether this is state that a model makes itself or that only training uses.
-
-    There or not, nothing follows.
-    """
-    return _PASSING.search(name, max(len(name) - _LONGEST, 0)) is not None
 
 
 class Unlike(Exception):

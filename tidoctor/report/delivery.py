@@ -82,10 +82,12 @@ class Delivery:
 
     def _summarise(self) -> None:
         """Add to the summary of the job that GitHub shows, where it was asked for annotations."""
+        target = os.environ.get("GITHUB_STEP_SUMMARY")
+        if not target:
+            return
         from tidoctor.report.github import SUMMARY_LIMIT, Github
 
-        target = os.environ.get("GITHUB_STEP_SUMMARY")
-        if not target or not isinstance(self.page, Github):
+        if not isinstance(self.page, Github):
             return
         try:
             file = Path(target)

@@ -15,19 +15,12 @@ from typing import Literal, NamedTuple
 
 from tidoctor.atlas import data, regions, renames
 from tidoctor.atlas import loading as loads
-from tidoctor.atlas.expectation import Expectation
+from tidoctor.atlas.expectation import Expectation, is_passing
 from tidoctor.patterns import Kinds
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
-# State that a model makes itself or that only training uses; no release was ever wrong without it,
-# and published models lack it. Poolers are not among them: those are told, but as a note.
-_UNIMPORTANT = re.compile(
-    r"(?:^|\.)(?:num_batches_tracked|position_ids|token_type_ids|inv_freq|original_inv_freq"
-    r"|masked_bias|masked_spec_embed|mask_token|embed_positions\.weights"
-    r"|relative_position_index|attn\.bias)$"
-)
 _QUANTISED = re.compile(
     r"\.(?:qweight|qzeros|scales|g_idx|SCB|weight_format|absmax|quant_map|quant_state\..+"
     r"|nested_absmax|nested_quant_map|weight_packed|weight_shape|weight_scale(?:_inv|_2)?"
@@ -151,7 +144,7 @@ def fit(expected: Expectation, settings: Mapping[str, object], files: Shapes) ->
             or name in held
             or name in unsaved
             or not expected.required(name)
-            or _UNIMPORTANT.search(name) is not None
+            or is_passing(name)
         )
 
     lost = [name for name in loading.missing if not needless(name)]
@@ -181,7 +174,7 @@ def fit(expected: Expectation, settings: Mapping[str, object], files: Shapes) ->
     extra = tuple(
         name
         for name in loading.unexpected
-        if not expected.passed_over(name) and _UNIMPORTANT.search(name) is None
+        if not expected.passed_over(name) and not is_passing(name)
     )
     return Fit(
         expected=expected,
@@ -273,11 +266,6 @@ def _model_types(settings: Mapping[str, object], at: str = "", depth: int = 4) -
                 found[place] = str(value["model_type"])
             found |= _model_types(value, f"{place}.", depth - 1)
     return found
-
-
-def is_unimportant(name: str) -> bool:
-    """Whether a model makes this state itself, or only training uses it."""
-    return _UNIMPORTANT.search(name) is not None
 
 
 def quantised(names: Kinds, dtypes: Iterable[str]) -> str | None:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from tidoctor.atlas.expectation import is_passing
 from tidoctor.finding import Cure, Evidence, Finding, Operation
 from tidoctor.names import printable
 from tidoctor.patterns import collapse, some_patterns
-from tidoctor.rules.fitting import is_unimportant
 from tidoctor.rules.rule import (
     LIKELY,
     PROVEN,
@@ -66,7 +66,7 @@ def absent_from_source(view: View) -> Iterator[Finding]:
     gone = {k: n for k, n in gone.items() if not _in_another_form(k, forms, ours)}
     spoken = {view.head_name, *(view.missing_parts(view.target) if view.target else ())}
     names = [n for n in gone.values() if n not in spoken and n.split(".")[-2:] != ["lm_head",
-             "weight"] and not is_unimportant(n)]  # fmt: skip
+             "weight"] and not is_passing(n)]  # fmt: skip
     if not names:
         return
     size = sum(source.tensors[n].nbytes for n in names if n in source.tensors)

@@ -98,9 +98,8 @@ def _rows(
 def _dtypes(tensors: Mapping[str, Tensor], alike: Forms) -> list[str]:
     """The dtypes, the one with most bytes first."""
     found = Counter[str]()
-    for (dtype, shape), names in alike.items():
-        length = span_bytes(dtype, shape)
-        found[dtype] += len(names) * (tensors[names[0]].nbytes if length is None else length)
+    for (dtype, _), names in alike.items():
+        found[dtype] += len(names) * tensors[names[0]].nbytes
     return sorted(found, key=lambda dtype: (-found[dtype], dtype))
 
 
