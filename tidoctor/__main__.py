@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def script() -> NoReturn:
     """Run the command line of this process, and end it."""
+    gc.disable()  # for good: turned on again at the end, it would look through all that was read
     code = main()
     threading = sys.modules.get("threading")
     if threading is None or threading.active_count() == 1:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePath
 from typing import Literal, NamedTuple
@@ -46,8 +45,7 @@ class Piece(NamedTuple):
         return self.tensor.nbytes if self.tensor else self.span.end - self.span.begin
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What writing takes, in bytes.
 
     `linked` and `cloned` take no room because they are the bytes on the disk that the source has;
@@ -71,8 +69,7 @@ class Cost:
         return self.copied + self.written
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A file of the result: bytes made anew, then pieces of existing files."""
 
     name: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidoctor.checkpoint import CONFIG, SINGLE, Checkpoint, shard_of
 from tidoctor.errors import Unreadable
@@ -26,8 +26,7 @@ _OTHER_WEIGHTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Company:
+class Company(NamedTuple):
     """What stands beside the tensors: files with their sizes in bytes, and folders, that go along.
 
     `left_out` are the others, each as "name: why".

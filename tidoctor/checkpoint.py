@@ -36,8 +36,7 @@ Reader = Callable[[Tensor, int, int], bytes]
 """Gives the bytes [begin, end) of a tensor, fewer when its file ends before."""
 
 
-@dataclass(frozen=True, slots=True)
-class WeightFile:
+class WeightFile(NamedTuple):
     """One weight file: its name and header, and the existing file that it is byte for byte.
 
     `whole` is None for a file that a plan wants written.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import tidoctor
 from tidoctor.baseline import Baseline
@@ -30,8 +29,7 @@ _SWEEP = 100  # sources after which garbage is collected, so that memory stays f
 Seen = tuple["Checkpoint", "Diagnosis"]
 
 
-@dataclass(frozen=True, slots=True)
-class Checkup:
+class Checkup(NamedTuple):
     """What is wanted of every source.
 
     `settings` bring rules, loaders and waivers, a `baseline` findings that are known; with

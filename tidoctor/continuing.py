@@ -9,7 +9,6 @@ Nothing is taken from the journal but where to look: what is there is read, and 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -55,7 +54,7 @@ class Journal:
         ours = {name for name in names if _ours(folder, name)}
         _clear(folder, ours)
         self._goes_on = JOURNAL in ours
-        self.held = sum(_on_disk(folder / name) for name in ours)
+        self.held = sum(_allotted((folder / name).lstat()) for name in ours)
 
     def _begin(self, parts: Iterable[Part]) -> None:
         """Keep those files that these are made of the same bytes as, and write on from here."""
@@ -154,10 +153,15 @@ def _lines(path: Path) -> list[bytes]:
         return f.read(_LONGEST).split(b"\n")
 
 
+def _allotted(status: os.stat_result) -> int:
+    """Bytes that a file takes on the disk, those behind its end too that wait for more of it."""
+    return getattr(status, "st_blocks", 0) * 512
+
+
 def _on_disk(path: Path) -> int:
-    """Bytes that a file takes there; one with holes takes less than its size."""
+    """Bytes of a file that are there; one with holes has less than its size."""
     status = path.lstat()
-    return min(status.st_size, getattr(status, "st_blocks", 0) * 512)
+    return min(status.st_size, _allotted(status))
 
 
 def _inner(name: str) -> bool:
@@ -189,6 +193,8 @@ def _recipe(part: Part) -> str | None:
     origins = [_origin(piece) for piece in part.pieces]
     if not any(origins):
         return None
+    import hashlib
+
     rows = [[piece.size, origin] for piece, origin in zip(part.pieces, origins, strict=True)]
     text = json.dumps([part.name, hashlib.sha256(part.head).hexdigest(), rows])
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tidoctor import rules
 from tidoctor.checkpoint import Checkpoint
@@ -12,8 +12,7 @@ from tidoctor.finding import CureKind, Diagnosis, Finding, Operation, Severity
 from tidoctor.plan import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a diagnosis is asked for, the same before and after."""
 
     wanted: str | None = None
@@ -32,7 +31,7 @@ class Options:
     def apart(self, checkpoint: Checkpoint) -> Options:
         """The same without the loaders, whose wish for a class with a head is kept."""
         wanted = rules.wanted_class(checkpoint, self.wanted, self.loaders)
-        return replace(self, wanted=wanted, loaders=())
+        return self._replace(wanted=wanted, loaders=())
 
 
 _ROUNDS = 40  # each cures one finding; a cure that brings its finding back is not tried again
@@ -50,7 +49,7 @@ def cures(before: Checkpoint, options: Options, plan: Plan, accepted: frozenset[
             tried.add(finding.fingerprint)
             longer = plan.then(_filled(finding, plan))
             try:
-                current = replace(longer, steps=longer.steps[-1:]).apply(current)
+                current = longer._replace(steps=longer.steps[-1:]).apply(current)
             except Refused:
                 continue
             plan = longer

@@ -63,8 +63,7 @@ class Evidence(NamedTuple):
     value: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cure:
+class Cure(NamedTuple):
     """What would put it right.
 
     `summary` says it in words, `operations` say it to the planner (empty when the
@@ -136,8 +135,7 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one loader in one version makes of a checkpoint.
 
     `why` is one sentence, `message` what its user sees where that is known, `source` where the

@@ -1,4 +1,4 @@
-"""Open files by their numbers: bytes at places, and extents that two files share."""
+"""Open files by their numbers: bytes at places, their blocks, and extents that two files share."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ UNSUPPORTED = frozenset(
 _FICLONE = 0x40049409  # _IOW(0x94, 9, int)
 _FICLONERANGE = 0x4020940D  # _IOW(0x94, 13, struct file_clone_range)
 _CLONE_STEP = 1 << 30  # bytes per call, a multiple of every block size
+
+_KEEP_SIZE = 1  # linux/falloc.h
+_LAID_OUT = frozenset({0xEF53, 0x794C7630})  # linux/magic.h: ext4, and overlays, most often on it
 
 
 def clone(origin: int, target: int) -> bool:
@@ -72,6 +75,26 @@ def copy_range(origin: int, target: int, begin: int, at: int, size: int) -> bool
             raise
         return False
     return True
+
+
+def lay_out(target: int, at: int, size: int) -> None:
+    """Have room on the disk chosen for `size` bytes that will be written from byte `at` on.
+
+    Only where that is known to pay: ext4 does a quarter less work for blocks that stand ready than
+    for blocks whose places it finds later (Linux 6.18). The file keeps its size. What goes wrong
+    here, a full disk too, is left to the writing to tell.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    system = ctypes.CDLL(None)
+    status = (ctypes.c_long * 64)()  # a struct statfs and more; its first field tells the kind
+    with suppress(AttributeError):  # a C library without them
+        allocate = getattr(system, "fallocate64", None) or system.fallocate
+        allocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        if system.fstatfs(target, status) == 0 and status[0] in _LAID_OUT:
+            allocate(target, _KEEP_SIZE, at, size)
 
 
 def put(target: int, data: bytes | memoryview) -> None:

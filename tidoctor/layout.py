@@ -154,7 +154,7 @@ class _Layout:
     def _weight(self, name: str, old: str | None, rows: list[Tensor]) -> WeightFile:
         was = next((w for w in self._read if w.name == old), None)
         if was is not None and old not in self.draft.touched:
-            return replace(was, name=name)
+            return was._replace(name=name)
         return weight_file(name, was, rows)
 
     def _index(

@@ -7,14 +7,13 @@ its bytes in the file, their SHA-256, and the file and range of its origin. Late
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from tidoctor import __version__, document
 from tidoctor.checkpoint import Checkpoint
@@ -30,8 +29,7 @@ _CAP = 256_000_000  # bytes; one of 91,991 tensors has some 40 MB
 _PIECE = 1 << 16  # bytes hashed at once
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What the manifest says of one tensor."""
 
     dtype: str
@@ -39,8 +37,7 @@ class Recorded:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """A manifest that was read: its name for messages, and its tensors by name."""
 
     where: str
@@ -49,6 +46,8 @@ class Manifest:
 
 def digest(checkpoint: Checkpoint, tensor: Tensor) -> str:
     """The SHA-256 of a tensor's bytes. Raises Unreadable when there are not enough."""
+    import hashlib
+
     sha, count = hashlib.sha256(), 0
     for piece in checkpoint.chunks(tensor, _PIECE):
         sha.update(piece)

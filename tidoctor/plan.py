@@ -28,7 +28,7 @@ Operations, as mappings (`Operation` in `tidoctor.finding`):
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.draft import Draft
@@ -36,8 +36,7 @@ from tidoctor.finding import Operation
 from tidoctor.layout import laid_out
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Steps in the order in which they apply, each a group of operations, and the donors they name.
 
     A step refers to the checkpoint that the steps before it lead to. With `apart` new tensors get
@@ -60,7 +59,7 @@ class Plan:
 
     def then(self, operations: Iterable[Operation]) -> Plan:
         """This plan followed by one more step."""
-        return replace(self, steps=(*self.steps, tuple(operations)))
+        return self._replace(steps=(*self.steps, tuple(operations)))
 
     def apply(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint that would exist. Reads no tensor.

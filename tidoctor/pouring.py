@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -86,6 +85,8 @@ def pour(
 
 def _proven(span: Span, target: int, shift: int, marks: Marks) -> tuple[int, Any]:
     """Up to where the file holds what a mark says, and the digest of that."""
+    import hashlib
+
     digest = hashlib.sha256()
     best, at = (span.begin, digest.copy()), span.begin
     for end, expected in marks.known:

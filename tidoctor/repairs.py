@@ -7,9 +7,9 @@ checkpoint on paper, the result is diagnosed, and only then is anything written 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidoctor import manifest, rules
 from tidoctor.checkpoint import Checkpoint
@@ -32,16 +32,14 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, bytes done and bytes in all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
+class Declined(NamedTuple):
     """A finding whose cure was not applied, and why."""
 
     finding: Finding
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shipment:
+class Shipment(NamedTuple):
     """What goes to a repository on the Hub: files with their sizes in bytes, and files removed.
 
     `parent` is the commit that it rests on, None for the newest; `url` where it is, "" if it was
@@ -56,8 +54,7 @@ class Shipment:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Treatment:
+class Treatment(NamedTuple):
     """What a repair did or would do.
 
     `planned` and `predicted` describe the checkpoint that the plan leads to, and `cost` what
@@ -161,15 +158,14 @@ def pleasing(
     from tidoctor.variants import choose  # the loaders' policies take time to import
 
     current = plan.apply(before)
-    alone = replace(options.apart(before), select=(), ignore=())
+    alone = options.apart(before)._replace(select=(), ignore=())
     choice: Choice = choose(current, options.loaders, alone, unwanted=unwanted)
     for step in choice.steps:
         plan = plan.then(step)
     return plan, choice.unmet
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(NamedTuple):
     """A plan on its way: predict, refuse or write, diagnose again."""
 
     verb: str
@@ -188,7 +184,7 @@ class Course:
         if not wishes:
             return self.plan, planned
         plan = self.plan.then(wishes)
-        return plan, replace(plan, steps=plan.steps[-1:]).apply(planned)
+        return plan, plan._replace(steps=plan.steps[-1:]).apply(planned)
 
     def _standing(self, planned: Checkpoint) -> Checkpoint:
         """What stands at DEST; of an overlay, only the files that are there."""
@@ -216,7 +212,7 @@ class Course:
         plan, planned = self._formed()
         cost = writer.cost(planned, self.dest, self.form)
         # What was not selected is not cured, but an error in it counts all the same.
-        every = replace(self.options, select=(), ignore=())
+        every = self.options._replace(select=(), ignore=())
         predicted = every.diagnose(planned)
         remains = predicted.count(Severity.ERROR) > 0
         receipt = result = None

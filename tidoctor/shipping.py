@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from tidoctor.carrying import reasons
@@ -44,7 +43,7 @@ def ship(
     deletes = tuple(prefix + name for name in _gone(done)) if same else ()
     planned = Shipment(target, source.revision if same else None, adds, deletes, create_pr, "")
     if done.receipt is None:
-        return replace(done, shipment=planned)
+        return done._replace(shipment=planned)
     from tidoctor.source.sending import Commit, send
 
     commit = Commit(
@@ -55,7 +54,7 @@ def ship(
         url = send(commit, pull_request=create_pr)
     except TidoctorError as e:
         raise type(e)(e.where, f"{e.what}; the result is at {done.dest}", e.hint) from e
-    return replace(done, shipment=replace(planned, url=url))
+    return done._replace(shipment=planned._replace(url=url))
 
 
 def repository(source: Source) -> str | None:

@@ -10,9 +10,8 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tidoctor.assembly import Cost, Part, Piece, assembled, cost_of
 from tidoctor.carrying import Company, company, overlaid
@@ -38,8 +37,7 @@ log = logging.getLogger("tidoctor")
 _TELL = 4 << 20  # bytes between two calls of the progress function
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """Bytes [begin, end) of a file that was far away, and the SHA-256 of what was written."""
 
     source: str
@@ -50,8 +48,7 @@ class Fetched:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What was written: the names in order, weights first, and what it took.
 
     `verified` counts the tensors that are those of their origin: what was copied was compared byte
@@ -191,7 +188,7 @@ def _write(
     if whole and whole.how == "link":
         if mover.link(whole.span, path):
             return part
-        part = replace(part, pieces=(whole._replace(how="copy"),))
+        part = part._replace(pieces=(whole._replace(how="copy"),))
     over = journal.continues(part)
     flags = os.O_RDWR | (getattr(os, "O_NOFOLLOW", 0) if over else os.O_CREAT | os.O_EXCL)
     flags |= getattr(os, "O_BINARY", 0)
@@ -216,4 +213,4 @@ def _write(
         os.fsync(target)
     finally:
         os.close(target)
-    return replace(part, pieces=tuple(done))
+    return part._replace(pieces=tuple(done))

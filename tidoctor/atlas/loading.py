@@ -127,8 +127,7 @@ def load(
     return gathered.outcome(files, expected)
 
 
-@dataclass(slots=True)
-class Feed:
+class Feed(NamedTuple):
     """What was gathered for one name in memory: names in the file by source pattern.
 
     `rule` is None for a tensor that is taken as it is.

@@ -19,9 +19,8 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidoctor.atlas import families
 from tidoctor.atlas.expression import NotCovered
@@ -30,8 +29,7 @@ LONGEST = 256  # characters of a name; those of the library itself stay below 20
 _DEEPEST = 8  # submodels in submodels
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One conversion of names, with the operations on the tensors if it has any.
 
     Attributes:

@@ -8,7 +8,6 @@ fact that the answer needs is not known, it is `unknown` and says why.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tidoctor.finding import Certainty, Verdict
 from tidoctor.loaders import filing, naming, output, rotary, settings
@@ -137,8 +136,7 @@ def _delegated(case: Case) -> Verdict | None:
     (to,) = asked([case.record.delegate])
     found = case.exam.evaluate(to, depth=case.depth - 1)
     sure = case.record.certainty is Certainty.PROVEN
-    return replace(
-        found,
+    return found._replace(
         loader=case.wish.consumer.name,
         version=case.wish.version,
         why=f"handed on to {to.consumer.name} {to.version}: {found.why}".removesuffix(": "),

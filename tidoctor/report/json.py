@@ -7,7 +7,6 @@ what is not known; the order is fixed, and nothing depends on clock, host or ter
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tidoctor import __version__
@@ -471,7 +470,7 @@ def _receipt(receipt: Receipt) -> Json:
             {"tensor": name, "numbers": count} for name, count in receipt.overflows.items()
         ],
         "steps": list(receipt.steps),
-        "fetched": [asdict(one) for one in receipt.fetched],
+        "fetched": [one._asdict() for one in receipt.fetched],
     }
 
 

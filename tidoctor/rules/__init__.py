@@ -237,7 +237,7 @@ def _signed(finding: Finding, rule: Rule, view: View) -> Finding:
         given = [options[need] for need in cure.needs if need in options]
         if asks and not given:
             given = [options["accept"]]
-        cure = replace(cure, command=view.command("repair", *given))
+        cure = cure._replace(command=view.command("repair", *given))
     return replace(finding, code=rule.code, name=rule.name, cure=cure)
 
 

@@ -6,7 +6,6 @@ Imported only where a loader was asked about: nobody else pays for reading what 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from tidoctor.atlas import families
 from tidoctor.atlas.families import ClassFacts
@@ -35,7 +34,7 @@ def judge(
         return tuple(found)
     copies = prescribe(view, wishes, found) if prescribe else {}
     return tuple(
-        replace(verdict, cure=_cure(exam, wish, verdict, copies.get(str(wish))))
+        verdict._replace(cure=_cure(exam, wish, verdict, copies.get(str(wish))))
         if verdict.outcome in (Outcome.FAILS, Outcome.MISREADS)
         else verdict
         for wish, verdict in zip(wishes, found, strict=True)

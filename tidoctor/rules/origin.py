@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from tidoctor.atlas.expectation import is_passing
 from tidoctor.finding import Cure, Evidence, Finding, Operation
@@ -141,7 +140,7 @@ def _grafts(ours: Mapping[str, str], theirs: Mapping[str, str], names: list[str]
     steps: list[Operation] = [{"op": "graft", "tensor": n} for n in names]
     # A part may have been left out on purpose: naming the source is not yet the wish for it.
     cure = consent(f"take {len(names)} tensors from the source", *steps, needs="donor")
-    return replace(cure, needs=("donor", "accept"))
+    return cure._replace(needs=("donor", "accept"))
 
 
 RULES = (absent_from_source,)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidoctor.finding import (
     Certainty,
@@ -35,8 +34,7 @@ class CannotRun(Exception):
     """The rule would apply, but what it needs is missing; the argument says what."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule of the catalogue.
 
     `page` is the docstring of its check, written once and shown by `tidoctor explain`; `absorbs`
@@ -46,7 +44,7 @@ class Rule:
     code: str
     name: str
     page: str
-    check: Check = field(repr=False, compare=False)
+    check: Check
     absorbs: tuple[str, ...] = ()
     needs_deep: bool = False
 

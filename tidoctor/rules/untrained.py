@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidoctor.finding import Evidence, Finding
 from tidoctor.names import printable
@@ -68,15 +68,14 @@ def head_untrained(view: View) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Moments:
+class _Moments(NamedTuple):
     """Statistics of a matrix; `spread` is how much the lengths of its rows vary, relatively."""
 
     mean: float
     deviation: float
     kurtosis: float
     spread: float
-    count: int
+    size: int
     columns: int
 
     @property
@@ -87,9 +86,9 @@ class _Moments:
     def fresh(self, usual: float) -> bool:
         """Whether these are the moments of a matrix drawn with this deviation."""
         return (
-            abs(self.mean) < 5 * self.deviation / math.sqrt(self.count)
+            abs(self.mean) < 5 * self.deviation / math.sqrt(self.size)
             and abs(self.deviation / usual - 1) < 0.02
-            and abs(self.kurtosis - 3) < max(0.05, 10 * math.sqrt(24 / self.count))
+            and abs(self.kurtosis - 3) < max(0.05, 10 * math.sqrt(24 / self.size))
             and self.spread < 1.25 * self.chance
         )
 

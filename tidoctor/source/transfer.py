@@ -8,7 +8,6 @@ where headers are read, and swallow a whole file from a server that ignores rang
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import re
 import threading
@@ -334,6 +333,8 @@ def announced(error: Any) -> float | None:
     if said.isdigit():
         return float(said[:9])
     if said:
+        import email.utils
+
         try:
             return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
         except (ValueError, TypeError, OverflowError):
