@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from checkpoints import LLAMA, Memory, build, llama, safetensors_bytes, write
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tidoctor
 from tidoctor.errors import Unreadable
 from tidoctor.opening import open_checkpoint
+from tidoctor.source import open_source
 
 INDEX = "model.safetensors.index.json"
 
@@ -155,3 +159,58 @@ def test_paths_of_an_index_are_read_as_loaders_read_them() -> None:
     index["weight_map"] = {n: f"./{f}" for n, f in index["weight_map"].items()}
     c = open_checkpoint(Memory({**files, INDEX: json.dumps(index).encode()}))
     assert c.entrance == "index" and len(c.tensors) == 21 and c.extras == ()
+
+
+# --- equal bytes ---------------------------------------------------------------------------------
+
+_BIG = 3 << 20  # bytes: longer than what is read at once of a folder
+
+
+@given(size=st.integers(0, 9000) | st.integers(_BIG - 9, _BIG + 9), at=st.floats(0, 1),
+       near=st.booleans())  # fmt: skip
+def test_tensors_are_equal_when_no_byte_differs(
+    tmp_path_factory: pytest.TempPathFactory, size: int, at: float, near: bool
+) -> None:
+    value = bytes(range(251)) * (size // 251 + 1)
+    one = bytearray(value[:size])
+    files = {"model.safetensors": safetensors_bytes({
+        "a": ("U8", [size], bytes(one)), "b": ("U8", [size], bytes(one)),
+        "c": ("U8", [size], _changed(one, at)),
+    })}  # fmt: skip
+    if near:
+        folder = tmp_path_factory.mktemp("near")
+        (folder / "model.safetensors").write_bytes(files["model.safetensors"])
+        checkpoint = open_checkpoint(open_source(str(folder)))
+    else:
+        checkpoint = open_checkpoint(Memory(files))
+    a, b, c = (checkpoint.tensors[name] for name in "abc")
+    assert checkpoint.same_bytes(a, b)
+    assert checkpoint.same_bytes(a, c) is (size == 0)
+
+
+def _changed(data: bytearray, at: float) -> bytes:
+    if data:
+        data[min(int(at * len(data)), len(data) - 1)] ^= 1
+    return bytes(data)
+
+
+def test_two_tensors_are_compared_once(tmp_path: Path) -> None:
+    data = bytes(1 << 20)
+    (tmp_path / "model.safetensors").write_bytes(
+        safetensors_bytes({"a": ("U8", [1 << 20], data), "b": ("U8", [1 << 20], data)})
+    )
+    checkpoint = open_checkpoint(open_source(str(tmp_path)))
+    a, b = checkpoint.tensors["a"], checkpoint.tensors["b"]
+    assert checkpoint.same_bytes(a, b)
+    read = checkpoint.source.bytes_read
+    assert read >= 2 << 20
+    assert replace(checkpoint, left_out=frozenset({"x"})).same_bytes(a, b)
+    assert checkpoint.source.bytes_read == read
+
+
+def test_a_tensor_that_ends_early_equals_none_that_does_not(tmp_path: Path) -> None:
+    data = bytes(3 << 20)
+    whole = safetensors_bytes({"a": ("U8", [3 << 20], data), "b": ("U8", [3 << 20], data)})
+    (tmp_path / "model.safetensors").write_bytes(whole[: -(1 << 20)])
+    checkpoint = open_checkpoint(open_source(str(tmp_path)))
+    assert not checkpoint.same_bytes(checkpoint.tensors["a"], checkpoint.tensors["b"])

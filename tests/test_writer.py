@@ -577,6 +577,12 @@ def failing(call: str, nth: int, code: int) -> Iterator[list[int]]:
         yield calls
 
 
+@pytest.fixture(autouse=True)
+def _laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room on the disk is asked for as it is for the large files that these are not."""
+    monkeypatch.setattr(copying, "_LAID_OUT", 1)
+
+
 needs_offload = pytest.mark.skipif(
     not hasattr(os, "copy_file_range"), reason="the system copies nothing by itself"
 )

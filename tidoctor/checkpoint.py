@@ -10,8 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
+from tidoctor.buffers import Twins
 from tidoctor.casting import WIDTHS, cast
 from tidoctor.document import Document
 from tidoctor.header import Header
@@ -84,6 +86,9 @@ class Checkpoint:
     shadows: tuple[Tensor, ...] = ()  # other copies in the files that are read
     texts: Mapping[str, bytes] = field(default_factory=dict)  # files that a plan wants written so
     left_out: frozenset[str] = frozenset()  # files that a plan does not keep
+    _compared: dict[tuple[object, object], bool] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -165,26 +170,45 @@ class Checkpoint:
             begin += step
             step = min(8 * step, most)
 
-    def pieces(self, tensor: Tensor, size: int) -> Iterator[bytes | memoryview]:
-        """The bytes of a tensor in pieces of `size` bytes, each good until the next is asked for.
+    def pieces(self, tensor: Tensor, buffer: memoryview) -> Iterator[bytes | memoryview]:
+        """The bytes of a tensor in pieces as long as the buffer, good until the next is asked for.
 
-        Where the source is a folder nothing is opened or allocated for a piece.
+        Where the source is a folder they are read into it: nothing is opened or allocated for each.
         """
         source, file, begin, end = tensor.span
         in_turn = None if tensor.stored else getattr(source, "pieces", None)
         if in_turn is not None:
-            yield from in_turn(file, begin, end, size)
+            yield from in_turn(file, begin, end, buffer)
             return
-        for at in range(0, tensor.nbytes, size):
-            yield self.read(tensor, at, at + size)
+        for at in range(0, tensor.nbytes, len(buffer)):
+            yield self.read(tensor, at, at + len(buffer))
 
     def same_bytes(self, a: Tensor, b: Tensor) -> bool:
-        """Whether two tensors have equal dtype, shape and bytes; reads them in pieces."""
+        """Whether two tensors have equal dtype, shape and bytes; reads them once, in pieces."""
         if (a.dtype, a.shape, a.nbytes) != (b.dtype, b.shape, b.nbytes):
             return False
-        if (a.span, a.stored) == (b.span, b.stored):
+        one, other = (a.span, a.stored), (b.span, b.stored)
+        if one == other:
             return True
-        return all(x == y for x, y in zip(self.chunks(a), self.chunks(b), strict=True))
+        known = self._compared.get((one, other))
+        if known is None:
+            known = self._compared[one, other] = self._equal(a, b)
+        return known
+
+    def _equal(self, a: Tensor, b: Tensor) -> bool:
+        if self.read(a, 0, _FIRST) != self.read(b, 0, _FIRST):  # most comparisons end here
+            return False
+        if a.nbytes <= _FIRST:
+            return True
+        stride = max(a.span.source.stride, b.span.source.stride)
+        twins = Twins(min(stride, a.nbytes))
+        pairs = zip_longest(*map(self.pieces, (a, b), twins.views), fillvalue=b"")
+        return all(
+            len(x) == len(y) and twins.alike(len(x))
+            if isinstance(x, memoryview) and isinstance(y, memoryview)
+            else x == y
+            for x, y in pairs
+        )
 
 
 def shard_of(file: str) -> tuple[str, int, int] | None:

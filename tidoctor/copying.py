@@ -278,7 +278,7 @@ class Mover:
         # The system may share extents as well. It takes whole pages as they are, and half as long
         # again where they lie otherwise in the other file.
         handed = self._share and not holes and shift % _PAGE == 0 and origin.handle is not None
-        step = PIECE if handed else _WRITTEN
+        step = _WRITTEN if holes else PIECE
         if span.end - span.begin >= _LAID_OUT and not holes and not over:
             lay_out(target, at, span.end - span.begin)
         # A piece that begins where a multiple of its size does can be kept in one run of memory;
@@ -326,7 +326,7 @@ class Mover:
     def _kept(self, view: memoryview, target: int, at: int) -> bool:
         """Whether a piece, the start of the first buffer, comes back as it was written."""
         os.lseek(target, at, os.SEEK_SET)
-        put(target, view)
+        put(target, view, _WRITTEN)
         return self._same(view, target, at)
 
     def _same(self, view: memoryview, target: int, at: int) -> bool:

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 
 _DRAINED = 32 << 20  # bytes brought to the disk at once
-BUFFER = 8 << 20  # bytes written at once
+BUFFER = 8 << 20  # bytes written at once unless said otherwise
 
 UNSUPPORTED = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP,
@@ -97,12 +97,12 @@ def lay_out(target: int, at: int, size: int) -> None:
             allocate(target, _KEEP_SIZE, at, size)
 
 
-def put(target: int, data: bytes | memoryview) -> None:
-    """Write all of `data` where the open file stands."""
+def put(target: int, data: bytes | memoryview, most: int = BUFFER) -> None:
+    """Write all of `data` where the open file stands, at most so many bytes at once."""
     with memoryview(data) as rest:
         done = 0
         while done < len(rest):
-            done += os.write(target, rest[done : done + BUFFER])
+            done += os.write(target, rest[done : done + most])
 
 
 class Drain:

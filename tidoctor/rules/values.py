@@ -17,6 +17,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tidoctor.buffers import aligned
 from tidoctor.checkpoint import Checkpoint, Reader, WeightFile
 from tidoctor.tensors import Span, Tensor, nbytes
 
@@ -107,7 +108,8 @@ def survey(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str
 
 def _look(checkpoint: Checkpoint, size: int, tensor: Tensor) -> Values:
     looking = _Looking(tensor.dtype)
-    for piece in checkpoint.pieces(tensor, size):
+    buffer = aligned(min(size, max(tensor.nbytes, 1)))
+    for piece in checkpoint.pieces(tensor, buffer):
         looking.at(piece)
     return looking.told()
 

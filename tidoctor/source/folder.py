@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidoctor.buffers import aligned
 from tidoctor.errors import Unreadable
 
 if TYPE_CHECKING:
@@ -147,13 +146,12 @@ class Folder:
             self.bytes_read += len(data)
         return data
 
-    def pieces(self, file: str, begin: int, end: int, size: int) -> Iterator[memoryview]:
-        """The bytes [begin, end) in turn, through one buffer: each is good until the next.
+    def pieces(self, file: str, begin: int, end: int, buffer: memoryview) -> Iterator[memoryview]:
+        """The bytes [begin, end) in turn, each in the buffer until the next is asked for.
 
         As fast as the system reads, since nothing is opened or allocated for a piece. Raises
         Unreadable like `read`.
         """
-        buffer = aligned(min(size, max(end - begin, 1)))
         try:
             with self._open(file) as f:
                 f.seek(begin)
