@@ -60,10 +60,15 @@ def alternate(
     rounds: int, *commands: Sequence[str], before: Callable[[], object] = lambda: None,
     codes: Iterable[int] = (0,),
 ) -> list[Usage]:  # fmt: skip
-    """Rounds of all commands in turn, so that a busy machine disturbs all alike."""
+    """Rounds of all commands, there and back, so that a busy machine disturbs all alike.
+
+    In one order alone, the same command would always come after the one that gave much memory
+    back, which a virtual machine's host has then taken and has to bring again.
+    """
     runs: list[list[Usage]] = [[] for _ in commands]
-    for _ in range(rounds):
-        for command, usages in zip(commands, runs, strict=True):
+    for number in range(rounds):
+        turn = list(zip(commands, runs, strict=True))
+        for command, usages in reversed(turn) if number % 2 else turn:
             before()
             usages.append(run(command, codes=codes))
     return [least(usages) for usages in runs]
@@ -98,24 +103,29 @@ LAYER = (
 )  # fmt: skip
 
 
-def llama(folder: Path, layers: int = 16, *, prefix: str = "", sparse: bool = False) -> int:
+def llama(
+    folder: Path, layers: int = 16, *, prefix: str = "", sparse: bool = False, width: int = 1
+) -> int:
     """A tied Llama-3.2-1B with other numbers of layers, in one file: 0.53 GB and 0.12 GB a layer.
 
-    Its bytes are small finite numbers; the size in bytes is returned.
+    All but the vocabulary is `width` times as wide. Its bytes are small finite numbers; the size in
+    bytes is returned.
     """
     folder.mkdir(parents=True)
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048,
-        "intermediate_size": 8192, "num_hidden_layers": layers, "num_attention_heads": 32,
-        "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256, "rms_norm_eps": 1e-05,
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama",
+        "hidden_size": 2048 * width, "intermediate_size": 8192 * width,
+        "num_hidden_layers": layers, "num_attention_heads": 32 * width,
+        "num_key_value_heads": 8 * width, "head_dim": 64, "vocab_size": 128256, "rms_norm_eps": 1e-05,
         "max_position_embeddings": 131072, "tie_word_embeddings": True, "dtype": "bfloat16",
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    shapes = [("model.embed_tokens.weight", [128256, 2048])]
+    shapes = [("model.embed_tokens.weight", [128256, 2048 * width])]
     shapes += [
-        (f"model.layers.{i}.{name}.weight", shape) for i in range(layers) for name, shape in LAYER
-    ]
-    shapes.append(("model.norm.weight", [2048]))
+        (f"model.layers.{i}.{name}.weight", [n * width for n in shape])
+        for i in range(layers) for name, shape in LAYER
+    ]  # fmt: skip
+    shapes.append(("model.norm.weight", [2048 * width]))
     rows = [(prefix + name, "BF16", shape, 2 * elements(shape)) for name, shape in shapes]
     head, entries = serialise(rows, {"format": "pt"})
     with (folder / "model.safetensors").open("wb") as f:

@@ -3,8 +3,9 @@
 `python tests/bench/ratios.py [ROUNDS [LAYERS]]` makes checkpoints in a temporary folder (TMPDIR
 says where) and prints a Markdown table: the least CPU time (user and system), wall time and peak
 memory of the rounds. Rounds of a row alternate, so that a busy machine disturbs all alike. LAYERS
-(16) give the size of the model that is copied: 0.53 GB and 0.12 GB a layer. Peers that are not
-installed have no row. `growth.py` prints how time and memory grow.
+(16) give the size of the model that is copied: 0.53 GB and 0.12 GB a layer. What only reads takes
+little time and has nine rounds at least. Peers that are not installed have no row. `growth.py`
+prints how time and memory grow.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from measuring import (
     write_sparse,
 )
 
+_READING = 9  # rounds
 SAFE_OPEN = """
 import sys, pathlib
 from safetensors import safe_open
@@ -153,6 +155,7 @@ def make(place: Path, layers: int) -> None:
         (place / "configs" / name / "config.json").write_text(json.dumps(config))
     llama(place / "tied", layers)
     llama(place / "wrapped", layers, prefix="module.")
+    llama(place / "wide", 3, width=2)
 
 
 def installed(*names: str) -> bool:
@@ -164,16 +167,20 @@ class Table:
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
-        print(f"{machine()}; the least of {rounds} rounds\n")
+        print(f"{machine()}; the least of {rounds} rounds, or of {max(rounds, _READING)}\n")
         print("| command | CPU s | wall s | MB | beside | CPU s | wall s | MB | ratio of CPU | of memory |")
         print("|---|---:|---:|---:|---|---:|---:|---:|---:|---:|")
 
     def row(
         self, title: str, ours: Sequence[str], *peers: tuple[str, Sequence[str]],
-        before: Callable[[], object] = lambda: None,
+        before: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
+        """One command beside others; `before` clears what they write away."""
+        rounds = self.rounds if before else max(self.rounds, _READING)
         commands = [ours, *(command for _, command in peers)]
-        mine, *others = alternate(self.rounds, *commands, before=before, codes=(0, 1))
+        mine, *others = alternate(
+            rounds, *commands, before=before or (lambda: None), codes=(0, 1)
+        )
         for (name, _), other in zip(peers, others, strict=True):
             print(f"| {title} | {_told(mine)} | {name} | {_told(other)} | {_ratio(mine.cpu, other.cpu)} "
                   f"| {_ratio(mine.memory, other.memory)} |", flush=True)  # fmt: skip
@@ -211,11 +218,9 @@ def reading(table: Table, place: Path) -> None:
 
 def writing(table: Table, place: Path) -> None:
     out = place / "out"
-    tied, wrapped, head, result = (str(place / n) for n in ("tied", "wrapped", "head.bin", "out"))
+    tied, wrapped, wide, result = (str(place / n) for n in ("tied", "wrapped", "wide", "out"))
     size = (place / "tied" / "model.safetensors").stat().st_size
-    with open(head, "wb") as f, (place / "tied" / "model.safetensors").open("rb") as origin:  # noqa: PTH123
-        for _ in range(-(-128256 * 2048 * 2 // (1 << 22))):
-            f.write(origin.read(1 << 22))
+    head, wide_head = (_head(place, name, n) for name, n in (("tied", 2048), ("wide", 4096)))
 
     def clear() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -237,10 +242,12 @@ def writing(table: Table, place: Path) -> None:
     table.row(f"untie {gigabytes} by copy", [*TIDOCTOR, "untie", tied, result],
               ("cp of the same bytes, fsync", copying(every, head)), *peers("untie", tied),
               before=clear)  # fmt: skip
-    table.row(f"untie {gigabytes}, --link hard", [*TIDOCTOR, "untie", tied, result, "--link", "hard"],
-              ("cp of the head, fsync", copying(head)),
-              *[p for p in peers("untie", tied) if p[0].startswith("transformers")],
-              before=clear)  # fmt: skip
+    for source, one, weight in ((tied, head, "0.5 GB"), (wide, wide_head, "1.1 GB")):
+        model = [p for p in peers("untie", source) if p[0].startswith("transformers")]
+        table.row(f"untie with a head of {weight}, --link hard",
+                  [*TIDOCTOR, "untie", source, result, "--link", "hard"],
+                  ("cp of the head, fsync", copying(one)), *model * (source == tied),
+                  before=clear)  # fmt: skip
     table.row(f"rename all of {gigabytes}", [*TIDOCTOR, "repair", wrapped, result],
               ("cp of the same bytes, fsync", copying(f"{wrapped}/*")), *peers("rename", wrapped),
               before=clear)  # fmt: skip
@@ -254,6 +261,15 @@ def writing(table: Table, place: Path) -> None:
     table.row(f"tie {gigabytes}", [*TIDOCTOR, "tie", untied, result],
               ("cp of the same bytes, fsync", copying(every)), *peers("tie", untied),
               before=clear)  # fmt: skip
+
+
+def _head(place: Path, name: str, hidden: int) -> str:
+    """A file as large as the head of a model."""
+    head = place / f"{name}.head"
+    with head.open("wb") as f, (place / name / "model.safetensors").open("rb") as origin:
+        for begin in range(0, 128256 * hidden * 2, 1 << 22):
+            f.write(origin.read(min(1 << 22, 128256 * hidden * 2 - begin)))
+    return str(head)
 
 
 def main(rounds: int, layers: int) -> None:
