@@ -44,10 +44,10 @@ PIECE = 512 << 10
 _PAGE = 4096  # bytes
 _LAID_OUT = 4 << 20  # bytes from which the disk is asked for room beforehand
 _CAST = 256 << 10  # bytes of numbers made at once
-# Bytes written at once. For larger writes Linux looks for larger runs of free memory, which takes
-# longer than the copying where memory is full of files. Also the least that is left out of a file
-# whose origin has holes.
-_WRITTEN = 128 << 10
+# Bytes written at once. For larger writes Linux takes larger runs of free memory, and where a
+# virtual machine's host has taken those back they cost more than the copying; smaller ones cost
+# more in themselves. Also the least that is left out of a file whose origin has holes.
+_WRITTEN = 64 << 10
 
 
 class Identity(NamedTuple):

@@ -4,8 +4,8 @@
 says where) and prints a Markdown table: the least CPU time (user and system), wall time and peak
 memory of the rounds. Rounds of a row alternate, so that a busy machine disturbs all alike. LAYERS
 (16) give the size of the model that is copied: 0.53 GB and 0.12 GB a layer. What only reads takes
-little time and has nine rounds at least. Peers that are not installed have no row. `growth.py`
-prints how time and memory grow.
+little time and has nine rounds at least. Before a copy its source is read, and memory filled with
+files. Peers that are not installed have no row. `growth.py` prints how time and memory grow.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from measuring import (
     PYTHON,
     TIDOCTOR,
+    Crowd,
     Row,
     Usage,
     alternate,
@@ -222,8 +223,16 @@ def writing(table: Table, place: Path) -> None:
     size = (place / "tied" / "model.safetensors").stat().st_size
     head, wide_head = (_head(place, name, n) for name, n in (("tied", 2048), ("wide", 4096)))
 
-    def clear() -> None:
-        shutil.rmtree(out, ignore_errors=True)
+    crowd = Crowd(place)
+
+    def ready(source: str) -> Callable[[], None]:
+        """What comes before each command that reads this source: both begin alike."""
+
+        def clear() -> None:
+            shutil.rmtree(out, ignore_errors=True)
+            crowd.gather(*Path(source).glob("*.safetensors"), Path(head), Path(wide_head))
+
+        return clear
 
     def by(code: str, what: str, source: str) -> list[str]:
         return [PYTHON, "-c", code, source, result, what]
@@ -241,26 +250,26 @@ def writing(table: Table, place: Path) -> None:
     gigabytes = f"{size / 1e9:.1f} GB"
     table.row(f"untie {gigabytes} by copy", [*TIDOCTOR, "untie", tied, result],
               ("cp of the same bytes, fsync", copying(every, head)), *peers("untie", tied),
-              before=clear)  # fmt: skip
+              before=ready(tied))  # fmt: skip
     for source, one, weight in ((tied, head, "0.5 GB"), (wide, wide_head, "1.1 GB")):
-        model = [p for p in peers("untie", source) if p[0].startswith("transformers")]
+            model = [p for p in peers("untie", source) if p[0].startswith("transformers")]
         table.row(f"untie with a head of {weight}, --link hard",
                   [*TIDOCTOR, "untie", source, result, "--link", "hard"],
                   ("cp of the head, fsync", copying(one)), *model * (source == tied),
-                  before=clear)  # fmt: skip
+                  before=ready(source))  # fmt: skip
     table.row(f"rename all of {gigabytes}", [*TIDOCTOR, "repair", wrapped, result],
               ("cp of the same bytes, fsync", copying(f"{wrapped}/*")), *peers("rename", wrapped),
-              before=clear)  # fmt: skip
+              before=ready(wrapped))  # fmt: skip
     table.row(f"cast {gigabytes} to f16", [*TIDOCTOR, "repair", tied, result, "--dtype", "f16"],
               ("cp of the same bytes, fsync", copying(every)), *peers("cast", tied),
-              before=clear)  # fmt: skip
-    clear()
+              before=ready(tied))  # fmt: skip
+    shutil.rmtree(out)
     os.system(f'{" ".join(TIDOCTOR)} untie "{tied}" "{place}/untied" > /dev/null')
     shutil.rmtree(wrapped)
     untied = str(place / "untied")
     table.row(f"tie {gigabytes}", [*TIDOCTOR, "tie", untied, result],
               ("cp of the same bytes, fsync", copying(every)), *peers("tie", untied),
-              before=clear)  # fmt: skip
+              before=ready(untied))  # fmt: skip
 
 
 def _head(place: Path, name: str, hidden: int) -> str:
