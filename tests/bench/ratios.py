@@ -252,7 +252,7 @@ def writing(table: Table, place: Path) -> None:
               ("cp of the same bytes, fsync", copying(every, head)), *peers("untie", tied),
               before=ready(tied))  # fmt: skip
     for source, one, weight in ((tied, head, "0.5 GB"), (wide, wide_head, "1.1 GB")):
-            model = [p for p in peers("untie", source) if p[0].startswith("transformers")]
+        model = [p for p in peers("untie", source) if p[0].startswith("transformers")]
         table.row(f"untie with a head of {weight}, --link hard",
                   [*TIDOCTOR, "untie", source, result, "--link", "hard"],
                   ("cp of the head, fsync", copying(one)), *model * (source == tied),
