@@ -1,10 +1,10 @@
 """What copying and proving costs: the engine with and without reading back, beside cp and fsync.
 
 `python tests/bench/copying.py [GIGABYTES [ROUNDS]]` makes one file in a temporary folder (TMPDIR
-says where) and prints a Markdown table: the least CPU and wall time of rounds that alternate, and
-their ratios to cp. Start-up of Python is no part of them: each figure is that of a process that has
-begun. The file is copied as a file of its own and, as all the tensors of a renamed checkpoint are,
-behind a header of another length.
+says where) and prints a Markdown table: the least CPU and wall time of rounds that go there and
+back, with memory full of files, and their ratios to cp. Start-up of Python is no part of them: each
+figure is that of a process that has begun. The file is copied as a file of its own and, as all the
+tensors of a renamed checkpoint are, behind a header of another length.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import PYTHON, Usage, least, machine
+from measuring import PYTHON, Crowd, Usage, least, machine
 
 ENGINE = """
 import os, resource, sys, time
@@ -79,9 +79,12 @@ def main(gigabytes: float, rounds: int) -> None:
             "behind another header, copied and read back": (ENGINE, folder, target, "1000", "proven"),
         }
         runs: dict[str, list[Usage]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, (code, *arguments) in ways.items():
+        crowd = Crowd(Path(folder))
+        for number in range(rounds):
+            for name in list(ways)[:: -1 if number % 2 else 1]:
                 Path(target).unlink(missing_ok=True)
+                crowd.gather(origin)
+                code, *arguments = ways[name]
                 runs[name].append(once(code, *arguments))
     print(f"{machine()}; {gigabytes} GB, the least of {rounds} rounds\n")
     print("| way | CPU s | wall s | MB | ratio of CPU | of wall |")
