@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tidoctor
+import tidoctor.__main__
 from tidoctor.errors import Unreadable
+from tidoctor.finding import Operation
 from tidoctor.opening import open_checkpoint
+from tidoctor.plan import Plan
 from tidoctor.source import open_source
 
 INDEX = "model.safetensors.index.json"
@@ -214,3 +218,55 @@ def test_a_tensor_that_ends_early_equals_none_that_does_not(tmp_path: Path) -> N
     (tmp_path / "model.safetensors").write_bytes(whole[: -(1 << 20)])
     checkpoint = open_checkpoint(open_source(str(tmp_path)))
     assert not checkpoint.same_bytes(checkpoint.tensors["a"], checkpoint.tensors["b"])
+
+
+def test_what_a_cast_makes_equal_is_known_of_that_cast_alone(tmp_path: Path) -> None:
+    data = [struct.pack("<f", value) for value in (1.0, 1.0005)]
+    (tmp_path / "model.safetensors").write_bytes(
+        safetensors_bytes({name: ("F32", [1], value) for name, value in zip("ab", data, strict=True)})
+    )
+    checkpoint = open_checkpoint(open_source(str(tmp_path)))
+    for dtypes in (("F16", "BF16"), ("BF16", "F16")):
+        for dtype in dtypes:
+            cast: list[Operation] = [{"op": "cast", "tensor": n, "dtype": dtype} for n in "ab"]
+            made = Plan().then(cast).apply(checkpoint)
+            assert made.same_bytes(made.tensors["a"], made.tensors["b"]) is (dtype == "BF16")
+
+
+def test_a_difference_near_the_start_is_found_there(tmp_path: Path) -> None:
+    one, other = bytes(4 << 20), bytearray(4 << 20)
+    other[40_000] = 1
+    (tmp_path / "model.safetensors").write_bytes(
+        safetensors_bytes({"a": ("U8", [4 << 20], one), "b": ("U8", [4 << 20], bytes(other))})
+    )
+    checkpoint = open_checkpoint(open_source(str(tmp_path)))
+    before = checkpoint.source.bytes_read
+    assert not checkpoint.same_bytes(checkpoint.tensors["a"], checkpoint.tensors["b"])
+    assert checkpoint.source.bytes_read - before <= 1 << 18
+
+
+def test_what_lies_in_a_folder_is_compared_with_what_lies_elsewhere(tmp_path: Path) -> None:
+    """Places differ in how much is best read of them at once."""
+    data = bytes(range(256)) * (3 << 12)
+    files = {"model.safetensors": safetensors_bytes({"a": ("U8", [len(data)], data)})}
+    (tmp_path / "model.safetensors").write_bytes(files["model.safetensors"])
+    far = Memory(files)
+    far.stride = 5 << 18
+    here, there = (open_checkpoint(s) for s in (open_source(str(tmp_path)), far))
+    assert here.same_bytes(here.tensors["a"], there.tensors["a"])
+    assert there.same_bytes(there.tensors["a"], here.tensors["a"])
+
+
+@pytest.mark.parametrize("begin", [8, 1 << 62, 1 << 63, (1 << 64) - 1])
+def test_an_empty_tensor_may_claim_to_lie_anywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], begin: int
+) -> None:
+    head = {"e": {"dtype": "F32", "shape": [0], "data_offsets": [begin, begin]}}
+    for number, name in enumerate("ab", 1):
+        rows = {key + name: value for key, value in head.items()}
+        rows["z" + name] = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+        text = json.dumps(rows).encode()
+        file = tmp_path / f"model-0000{number}-of-00002.safetensors"
+        file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    assert tidoctor.__main__.main(["diagnose", str(tmp_path), "--deep"]) in (0, 1)
+    assert "internal error" not in capsys.readouterr().err

@@ -28,7 +28,7 @@ INDEX_CAP = 256_000_000  # bytes; the index of DeepSeek-V3 with 91,991 tensors h
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})\.safetensors")
 _ADAPTER = re.compile(r"adapter_model(\.[^/]*)?\.safetensors|pytorch_lora_weights\.safetensors")
-_FIRST = 1 << 12  # bytes
+_FIRST, _SECOND = 1 << 12, 1 << 16  # bytes
 
 Entrance = Literal["single", "index", "shards", "other", "file", "adapter", "none"]
 """How a loader gets in: one file, an index, numbered shards, another name, one chosen file."""
@@ -175,19 +175,21 @@ class Checkpoint:
 
         Where the source is a folder they are read into it: nothing is opened or allocated for each.
         """
-        source, file, begin, end = tensor.span
-        in_turn = None if tensor.stored else getattr(source, "pieces", None)
-        if in_turn is not None:
+        if in_turn := _in_turn(tensor):
+            _, file, begin, end = tensor.span
             yield from in_turn(file, begin, end, buffer)
             return
         for at in range(0, tensor.nbytes, len(buffer)):
             yield self.read(tensor, at, at + len(buffer))
 
     def same_bytes(self, a: Tensor, b: Tensor) -> bool:
-        """Whether two tensors have equal dtype, shape and bytes; reads them once, in pieces."""
+        """Whether two tensors have equal dtype, shape and bytes, as they were when first asked for.
+
+        They are read once, in pieces: a plan knows what is known of the checkpoint that it changes.
+        """
         if (a.dtype, a.shape, a.nbytes) != (b.dtype, b.shape, b.nbytes):
             return False
-        one, other = (a.span, a.stored), (b.span, b.stored)
+        one, other = (a.span, a.stored, a.dtype), (b.span, b.stored, b.dtype)
         if one == other:
             return True
         known = self._compared.get((one, other))
@@ -196,19 +198,23 @@ class Checkpoint:
         return known
 
     def _equal(self, a: Tensor, b: Tensor) -> bool:
-        if self.read(a, 0, _FIRST) != self.read(b, 0, _FIRST):  # most comparisons end here
-            return False
-        if a.nbytes <= _FIRST:
+        size = max(a.span.source.stride, b.span.source.stride)
+        if _in_turn(a) is None or _in_turn(b) is None:
+            pairs = zip(self.chunks(a, size), self.chunks(b, size), strict=True)
+            return all(x == y for x, y in pairs)
+        for begin, end in ((0, _FIRST), (_FIRST, _SECOND)):  # most comparisons end here
+            if self.read(a, begin, end) != self.read(b, begin, end):
+                return False
+        if a.nbytes <= _SECOND:
             return True
-        stride = max(a.span.source.stride, b.span.source.stride)
-        twins = Twins(min(stride, a.nbytes))
-        pairs = zip_longest(*map(self.pieces, (a, b), twins.views), fillvalue=b"")
-        return all(
-            len(x) == len(y) and twins.alike(len(x))
-            if isinstance(x, memoryview) and isinstance(y, memoryview)
-            else x == y
-            for x, y in pairs
-        )
+        twins = Twins(min(size, a.nbytes))
+        both = zip_longest(*map(self.pieces, (a, b), twins.views), fillvalue=b"")
+        return all(len(x) == len(y) and twins.alike(len(x)) for x, y in both)
+
+
+def _in_turn(tensor: Tensor) -> Callable[..., Iterator[memoryview]] | None:
+    """How the bytes of a tensor are read into a buffer, as `Folder.pieces`; None where not."""
+    return None if tensor.stored else getattr(tensor.span.source, "pieces", None)
 
 
 def shard_of(file: str) -> tuple[str, int, int] | None:
