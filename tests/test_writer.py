@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 import tidoctor
 from tests import checkpoints
-from tidoctor import copying, staging, writer
+from tidoctor import copying, handles, staging, writer
 from tidoctor.checkpoint import Checkpoint
 from tidoctor.continuing import JOURNAL
 from tidoctor.copying import Mover, Origins
@@ -580,7 +580,7 @@ def failing(call: str, nth: int, code: int) -> Iterator[list[int]]:
 @pytest.fixture(autouse=True)
 def _laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room on the disk is asked for as it is for the large files that these are not."""
-    monkeypatch.setattr(copying, "_LAID_OUT", 1)
+    monkeypatch.setattr(handles, "_LAID_OUT", 1)
 
 
 needs_offload = pytest.mark.skipif(

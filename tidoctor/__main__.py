@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def script() -> NoReturn:
     """Run the command line of this process, and end it."""
-    gc.disable()  # for good: turned on again at the end, it would look through all that was read
+    gc.disable()  # for good: it would look through all that is read, for longer than reading takes
     code = main()
     threading = sys.modules.get("threading")
     if threading is None or threading.active_count() == 1:

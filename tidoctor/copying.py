@@ -42,7 +42,6 @@ from tidoctor.tensors import Span, Tensor
 PIECE = 512 << 10
 """Bytes copied by the system and compared at once: they stay in the processor's cache."""
 _PAGE = 4096  # bytes
-_LAID_OUT = 4 << 20  # bytes from which the disk is asked for room beforehand
 _CAST = 256 << 10  # bytes of numbers made at once
 # Bytes written at once. For larger writes Linux takes larger runs of free memory, and where a
 # virtual machine's host has taken those back they cost more than the copying; smaller ones cost
@@ -279,7 +278,7 @@ class Mover:
         # again where they lie otherwise in the other file.
         handed = self._share and not holes and shift % _PAGE == 0 and origin.handle is not None
         step = _WRITTEN if holes else PIECE
-        if span.end - span.begin >= _LAID_OUT and not holes and not over:
+        if not holes and not over:
             lay_out(target, at, span.end - span.begin)
         # A piece that begins where a multiple of its size does can be kept in one run of memory;
         # across those bounds, a copy takes a quarter longer (Linux 6.18, ext4).
@@ -307,8 +306,7 @@ class Mover:
         infinite = 0
         step = _CAST // WIDTHS[tensor.dtype] * WIDTHS[tensor.stored]
         raw, drain = aligned(step), Drain(target, at)
-        if tensor.nbytes >= _LAID_OUT:
-            lay_out(target, at, tensor.nbytes)
+        lay_out(target, at, tensor.nbytes)
         for begin, n in _steps(tensor.span, step):
             with raw[:n] as view:
                 origin.fill(begin, view, tensor.span.end)

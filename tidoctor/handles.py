@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 _DRAINED = 32 << 20  # bytes brought to the disk at once
+_LAID_OUT = 4 << 20  # bytes from which it pays to ask for room beforehand
 BUFFER = 8 << 20  # bytes written at once unless said otherwise
 
 UNSUPPORTED = frozenset(
@@ -85,7 +86,7 @@ def lay_out(target: int, at: int, size: int) -> None:
     for blocks whose places it finds later (Linux 6.18); btrfs would not compress them. The file
     keeps its size. What goes wrong here, a full disk too, is left to the writing to tell.
     """
-    if sys.platform != "linux":
+    if size < _LAID_OUT or sys.platform != "linux":
         return
     import ctypes
     import fcntl

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ _INTERRUPTED = 130
 def carry_out(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     try:
-        with _terminable(), _uncollected():
+        with _terminable():
             code = _run(arguments)
     except KeyboardInterrupt:
         _complain("interrupted")
@@ -55,18 +54,6 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     given = [a.removeprefix("--format=") for a in arguments if a.startswith("--format=")]
     given += [b for a, b in pairwise(arguments) if a == "--format"]
     return (given or [os.environ.get("TIDOCTOR_FORMAT", "")])[-1] == "json"
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collector: for large headers it would cost more than the reading itself."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager
